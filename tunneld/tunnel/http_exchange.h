@@ -1,0 +1,56 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tunneld/tunnel/byte_stream.h"
+#include "tunneld/tunnel/http1.h"
+
+namespace tunneld::tunnel {
+
+/// One request and its answer at a caller's door. `edge/` implements it over a connection, `tunnel/`
+/// tells the story. Same thread and cancellation rules as ByteStream; body reads and answer writes
+/// may overlap (full duplex).
+class HttpExchange {
+ public:
+  virtual ~HttpExchange() = default;
+
+  /// Valid as long as the exchange. Parsed strictly: see http1.h.
+  virtual const RequestHead& request() const = 0;
+  /// The caller's address as seen on the socket, "192.0.2.1" or "2001:db8::1".
+  virtual const std::string& peer_address() const = 0;
+  /// "https" or "http", for X-Forwarded-Proto.
+  virtual const char* scheme() const = 0;
+  /// Accepted from X-Correlation-ID when it matches ^[A-Za-z0-9._-]{1,64}$, else made.
+  virtual const std::string& correlation_id() const = 0;
+
+  /// Decoded body bytes; 0 at the end of the body. Sends "100 Continue" before the first wait if the
+  /// caller asked for it and no final answer was sent. Fails with bad_input on broken framing,
+  /// timed_out when the body stalls.
+  virtual asio::awaitable<Result<std::size_t>> read_body(std::span<std::byte> into) = 0;
+  /// Trailer fields received after a chunked body; empty before its end.
+  virtual const std::vector<Header>& trailers() const = 0;
+
+  /// Sends an interim answer (103, 102). Never 101.
+  virtual asio::awaitable<Result<void>> send_interim(const ResponseHead& head) = 0;
+  /// Sends the final head. `head.body` says how the body is framed; the connection's fate
+  /// (Connection: close) is decided here. Call once.
+  virtual asio::awaitable<Result<void>> send_head(const ResponseHead& head) = 0;
+  /// A piece of the body, flushed at once (server-sent events depend on it).
+  virtual asio::awaitable<Result<void>> write_body(std::span<const std::byte> bytes) = 0;
+  /// Head and first piece of the body in one write where the caller can tell they belong together.
+  virtual asio::awaitable<Result<void>> send_head_with(const ResponseHead& head,
+                                                       std::span<const std::byte> body) = 0;
+  /// Ends the answer; trailers only with chunked framing.
+  virtual asio::awaitable<Result<void>> finish(const std::vector<Header>& trailers) = 0;
+  /// Cuts the connection so that the caller sees a broken answer rather than a short one.
+  virtual void abort() noexcept = 0;
+
+  /// Sends `head` (status 101) and hands the connection over as a raw stream, bytes the caller sent
+  /// early included. The exchange is over. Only for requests with Upgrade.
+  virtual asio::awaitable<Result<std::unique_ptr<ByteStream>>> upgrade(const ResponseHead& head) = 0;
+};
+
+}  // namespace tunneld::tunnel
