@@ -10,6 +10,27 @@
 
 namespace tunneld::tunnel {
 
+/// A caller's WebSocket carrying one stream of bytes in binary messages.
+class WebSocketStream : public ByteStream {
+ public:
+  /// How it ended, for the log and metrics; code 1006 when the peer vanished without a Close frame.
+  struct Ending {
+    std::uint16_t code = 1006;
+    bool by_peer = true;
+  };
+  /// Closing handshake with that code, at most 5 s, then TCP close. `reason` is at most 123 bytes.
+  virtual asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason) = 0;
+  virtual Ending ending() const = 0;
+};
+
+struct WebSocketAccept {
+  std::string subprotocol;     // echoed in the answer; empty for none
+  std::vector<Header> fields;  // further fields of the 101
+  /// An empty binary message means end-of-direction, both ways (subprotocol tunnel.raw.v1). Without
+  /// it the service's end closes the WebSocket with 1000.
+  bool empty_message_ends = false;
+};
+
 /// One request and its answer at a caller's door. `edge/` implements it over a connection, `tunnel/`
 /// tells the story. Same thread and cancellation rules as ByteStream; body reads and answer writes
 /// may overlap (full duplex).
@@ -51,6 +72,20 @@ class HttpExchange {
   /// Sends `head` (status 101) and hands the connection over as a raw stream, bytes the caller sent
   /// early included. The exchange is over. Only for requests with Upgrade.
   virtual asio::awaitable<Result<std::unique_ptr<ByteStream>>> upgrade(const ResponseHead& head) = 0;
+  /// Answers a valid RFC 6455 upgrade with 101 and speaks WebSocket from there on. The exchange is
+  /// over. The caller has checked everything but the Sec-WebSocket-* fields; a broken one is answered
+  /// here (400, or 426 for the version) and reported as bad_input.
+  virtual asio::awaitable<Result<std::unique_ptr<WebSocketStream>>> accept_websocket(
+      const WebSocketAccept& accept) = 0;
+};
+
+/// Serves every request of one listener's connections on one thread. `edge/` calls it and afterwards
+/// keeps the connection alive or closes it, as the exchange ended. An unanswered exchange is answered
+/// with 500. Handlers never throw for what a peer did.
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  virtual asio::awaitable<void> handle(HttpExchange& exchange) = 0;
 };
 
 }  // namespace tunneld::tunnel
