@@ -1,0 +1,211 @@
+#include "tunneld/ssh/identity.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <system_error>
+
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+
+namespace tunneld::ssh {
+namespace {
+
+constexpr const char* kBegin = "-----BEGIN OPENSSH PRIVATE KEY-----";
+constexpr const char* kEnd = "-----END OPENSSH PRIVATE KEY-----";
+constexpr std::string_view kMagic{"openssh-key-v1\0", 15};
+constexpr std::size_t kMaxFileBytes = 16 * 1024;
+
+std::string base64(const std::string& bytes) {
+  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');
+  int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                               reinterpret_cast<const unsigned char*>(bytes.data()),
+                               static_cast<int>(bytes.size()));
+  text.resize(static_cast<std::size_t>(length));
+  return text;
+}
+
+/// Empty when `text` is not base64.
+std::string from_base64(std::string text) {
+  std::erase_if(text, [](char c) { return c == '\n' || c == '\r' || c == ' '; });
+  if (text.empty() || text.size() % 4 != 0) return {};
+  std::string bytes(text.size() / 4 * 3, '\0');
+  int length = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                               reinterpret_cast<const unsigned char*>(text.data()),
+                               static_cast<int>(text.size()));
+  if (length < 0) return {};
+  std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
+  bytes.resize(static_cast<std::size_t>(length) - padding);
+  return bytes;
+}
+
+void put_u32(std::string& out, std::uint32_t value) {
+  for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>((value >> shift) & 0xff);
+}
+
+void put_string(std::string& out, std::string_view value) {
+  put_u32(out, static_cast<std::uint32_t>(value.size()));
+  out += value;
+}
+
+/// Reads length-prefixed strings off the front of SSH wire data.
+class Cursor {
+ public:
+  explicit Cursor(std::string_view bytes) : rest_(bytes) {}
+  bool u32(std::uint32_t& value) {
+    if (rest_.size() < 4) return false;
+    value = 0;
+    for (int i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(rest_[static_cast<std::size_t>(i)]);
+    rest_.remove_prefix(4);
+    return true;
+  }
+  bool string(std::string_view& value) {
+    std::uint32_t size = 0;
+    if (!u32(size) || rest_.size() < size) return false;
+    value = rest_.substr(0, size);
+    rest_.remove_prefix(size);
+    return true;
+  }
+
+ private:
+  std::string_view rest_;
+};
+
+std::string system_message(int error) { return std::generic_category().message(error); }
+
+/// Writes the whole file under a temporary name, syncs it and renames it into place.
+Result<void> write_file(const std::filesystem::path& path, const std::string& text, mode_t mode) {
+  std::string temporary = path.string() + ".XXXXXX";
+  int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0)
+    return fail(Error::Kind::unavailable, path.string() + ": cannot create: " + system_message(errno));
+  bool ok = ::fchmod(fd, mode) == 0 &&
+            ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
+  int error = errno;
+  ::close(fd);
+  if (ok && ::rename(temporary.c_str(), path.c_str()) == 0) return {};
+  if (ok) error = errno;
+  ::unlink(temporary.c_str());
+  return fail(Error::Kind::unavailable, path.string() + ": cannot write: " + system_message(error));
+}
+
+/// An openssh-key-v1 file (OpenSSH PROTOCOL.key) with one unencrypted Ed25519 key.
+Result<std::string> generate(const std::string& comment) {
+  std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519"),
+                                                         &EVP_PKEY_free);
+  std::array<unsigned char, 32> seed{};
+  std::array<unsigned char, 32> point{};
+  std::size_t seed_size = seed.size();
+  std::size_t point_size = point.size();
+  std::array<unsigned char, 4> check{};
+  if (!key || EVP_PKEY_get_raw_private_key(key.get(), seed.data(), &seed_size) != 1 ||
+      EVP_PKEY_get_raw_public_key(key.get(), point.data(), &point_size) != 1 ||
+      RAND_bytes(check.data(), check.size()) != 1)
+    return fail(Error::Kind::bug, "OpenSSL could not make an Ed25519 key");
+
+  std::string_view public_point(reinterpret_cast<const char*>(point.data()), point.size());
+  std::string blob;
+  put_string(blob, "ssh-ed25519");
+  put_string(blob, public_point);
+
+  std::string secret;
+  std::string_view repeated(reinterpret_cast<const char*>(check.data()), check.size());
+  secret += repeated;
+  secret += repeated;
+  put_string(secret, "ssh-ed25519");
+  put_string(secret, public_point);
+  std::string pair(reinterpret_cast<const char*>(seed.data()), seed.size());
+  pair += public_point;
+  put_string(secret, pair);
+  put_string(secret, comment);
+  for (char pad = 1; secret.size() % 8 != 0; ++pad) secret += pad;
+
+  std::string file(kMagic);
+  put_string(file, "none");
+  put_string(file, "none");
+  put_string(file, "");
+  put_u32(file, 1);
+  put_string(file, blob);
+  put_string(file, secret);
+
+  std::string encoded = base64(file);
+  std::string text = std::string(kBegin) + "\n";
+  for (std::size_t at = 0; at < encoded.size(); at += 70) text += encoded.substr(at, 70) + "\n";
+  return text + kEnd + "\n";
+}
+
+}  // namespace
+
+std::string fingerprint_of(const std::string& key_blob) {
+  std::string digest(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(key_blob.data()), key_blob.size(),
+         reinterpret_cast<unsigned char*>(digest.data()));
+  std::string text = base64(digest);
+  while (text.ends_with('=')) text.pop_back();
+  return "SHA256:" + text;
+}
+
+Result<Identity> Identity::load(const std::filesystem::path& path) {
+  auto bad = [&](const std::string& what) { return fail(Error::Kind::bad_input, path.string() + ": " + what); };
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return bad("cannot read the SSH key: " + system_message(errno));
+  if (!S_ISREG(status.st_mode)) return bad("is not a file");
+  if ((status.st_mode & 077) != 0)
+    return bad("others can read this private key: run chmod 600 " + path.string());
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return bad("cannot read the SSH key: " + system_message(errno));
+  std::string text(kMaxFileBytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+
+  auto begin = text.find(kBegin);
+  auto end = text.find(kEnd);
+  if (text.size() > kMaxFileBytes || begin == std::string::npos || end == std::string::npos || end < begin)
+    return bad(
+        "is not an OpenSSH private key; convert it with: ssh-keygen -p -N '' -f " + path.string());
+  begin += std::strlen(kBegin);
+  std::string bytes = from_base64(text.substr(begin, end - begin));
+  if (!bytes.starts_with(kMagic)) return bad("is a damaged OpenSSH private key");
+
+  Cursor cursor(std::string_view(bytes).substr(kMagic.size()));
+  std::string_view cipher, kdf, kdf_options, blob, type, secret;
+  std::uint32_t count = 0;
+  if (!cursor.string(cipher) || !cursor.string(kdf) || !cursor.string(kdf_options) || !cursor.u32(count) ||
+      count != 1 || !cursor.string(blob) || !Cursor(blob).string(type) || !cursor.string(secret))
+    return bad("is a damaged OpenSSH private key");
+  if (cipher != "none")
+    return bad("has a passphrase; tunneld cannot ask for one: remove it with ssh-keygen -p -N '' -f " +
+               path.string());
+
+  Identity identity;
+  identity.private_text_ = std::move(text);
+  identity.public_line_ = std::string(type) + " " + base64(std::string(blob)) + " tunneld";
+  identity.fingerprint_ = fingerprint_of(std::string(blob));
+  return identity;
+}
+
+Result<Identity> Identity::load_or_create(const std::filesystem::path& path, const std::string& comment) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    auto text = generate(comment);
+    if (!text) return tl::unexpected(text.error());
+    if (auto written = write_file(path, *text, 0600); !written) return tl::unexpected(written.error());
+    auto made = load(path);
+    if (!made) return made;
+    if (auto written = write_file(path.string() + ".pub", made->public_line() + "\n", 0644); !written)
+      return tl::unexpected(written.error());
+    return made;
+  }
+  return load(path);
+}
+
+}  // namespace tunneld::ssh
