@@ -67,22 +67,28 @@ struct ResponseHead {
 /// Why a message was refused, as a metric label and as the status to answer with.
 struct Malformed {
   std::string_view reason;  // e.g. "obs_fold", "duplicate_content_length", "header_count"
-  unsigned status = 400;    // 400, 405, 413, 414, 431, 501 or 505
+  unsigned status = 400;    // 400, 405, 414, 417, 431, 501 or 505
 };
 
 /// The head's size in bytes, its CRLF CRLF included, if `bytes` holds a whole one; nullopt if more is
-/// needed. `scanned` is how many bytes earlier calls already looked at (kept by the caller, so that a
-/// dribbling peer costs linear time).
+/// needed. A head that can no longer become valid (a line ending in LF alone) ends at that line, so
+/// that it is refused at once and not when the peer falls silent. `scanned` is how many bytes earlier calls
+/// already looked at (kept by the caller, so that a dribbling peer costs linear time).
 std::optional<std::size_t> find_head_end(std::span<const std::byte> bytes, std::size_t& scanned);
 
+/// `head` is exactly what find_head_end measured. Refuses everything docs/decisions/0004 lists.
 tl::expected<RequestHead, Malformed> parse_request_head(std::string_view head, const HeadLimits& limits);
 
-/// `request_method` decides the framing: HEAD and 204/304/1xx have no body.
+/// `request_method` decides the framing (RFC 9112 6.3): HEAD and 204/304/1xx have no body, whatever
+/// Content-Length or Transfer-Encoding their fields name. More lenient than requests in one thing:
+/// the space after the status code may be missing when there is no reason phrase.
 tl::expected<ResponseHead, Malformed> parse_response_head(std::string_view head,
                                                           std::string_view request_method,
                                                           const HeadLimits& limits);
 
 /// Decodes a chunked body in place as bytes arrive. Not copyable into the middle of a body.
+/// Sizes have at most 16 digits; extensions are bounded and ignored. Trailers that frame or route
+/// (Content-Length, Transfer-Encoding, Host) are refused, others RFC 9110 6.5.1 forbids are dropped.
 class ChunkDecoder {
  public:
   struct Step {
@@ -98,15 +104,25 @@ class ChunkDecoder {
  private:
   enum class State { size_line, data, data_end, trailer_line, done };
   HeadLimits limits_;
+  /// The next whole line without its CRLF, or nothing while it has not ended.
+  tl::expected<std::optional<std::string_view>, Malformed> take_line(std::string_view text,
+                                                                     std::size_t& consumed);
+  std::optional<Malformed> note_size(std::string_view line);
+  std::optional<Malformed> note_data_end(std::string_view line);
+  std::optional<Malformed> note_trailer(std::string_view line);
+
   State state_ = State::size_line;
   std::uint64_t left_ = 0;
-  std::string line_;
+  std::string line_;  // the beginning of a line that arrived in pieces
+  std::size_t extension_bytes_ = 0;
   std::size_t trailer_bytes_ = 0;
+  std::size_t trailer_lines_ = 0;
   std::vector<Header> trailers_;
 };
 
 /// The text of a head, ending in the empty line. Framing fields (Content-Length, Transfer-Encoding)
-/// are written from `body`; fields of that name in `fields` must not be there.
+/// are written from `body`; fields of that name in `fields` must not be there. An answer with NoBody
+/// gets "Content-Length: 0" unless its status (1xx, 204, 304) says so already.
 std::string serialize(const RequestHead& head);
 std::string serialize(const ResponseHead& head);
 /// "<hex size>\r\n" to put before `bytes` bytes of chunk data (which "\r\n" follows).

@@ -58,6 +58,8 @@ class HttpExchange {
   virtual asio::awaitable<Result<void>> send_interim(const ResponseHead& head) = 0;
   /// Sends the final head. `head.body` says how the body is framed; the connection's fate
   /// (Connection: close) is decided here. Call once.
+  /// For HEAD and status 304 `head.body` says what a GET would have had, for the fields only
+  /// (UntilCloseBody: none, and the connection may stay): no body is written and finish({}) follows.
   virtual asio::awaitable<Result<void>> send_head(const ResponseHead& head) = 0;
   /// A piece of the body, flushed at once (server-sent events depend on it).
   virtual asio::awaitable<Result<void>> write_body(std::span<const std::byte> bytes) = 0;
