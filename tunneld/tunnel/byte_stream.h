@@ -26,6 +26,10 @@ class ByteStream {
   /// 0 means the peer ended its direction (half-close); the other direction stays usable.
   virtual asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into) = 0;
 
+  /// True if read() would return without waiting: bytes, the peer's end or an error have arrived.
+  /// Pools ask before they use an idle stream again; a stream that cannot tell says false.
+  virtual bool readable() const noexcept { return false; }
+
   /// Returns once all of `bytes` is accepted for sending. Backpressure lives here: it does not
   /// return while the peer's window or our bounded output buffer is full.
   virtual asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) = 0;
