@@ -5,8 +5,11 @@ find_package(nlohmann_json 3.11 REQUIRED)
 find_package(yaml-cpp 0.7 REQUIRED)
 find_package(spdlog 1.10 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
-find_package(prometheus-cpp 1.0 CONFIG REQUIRED COMPONENTS core)
-find_package(GTest 1.12 REQUIRED)
+# Debian's package of it states no version.
+find_package(prometheus-cpp CONFIG REQUIRED COMPONENTS core)
+if(NOT TUNNEL_FUZZ)
+  find_package(GTest 1.12 REQUIRED)
+endif()
 
 # Boost.Asio is used header-only with coroutines; no deprecated interfaces.
 add_library(project_asio INTERFACE)
@@ -15,16 +18,28 @@ target_compile_definitions(project_asio INTERFACE
   BOOST_ASIO_NO_DEPRECATED BOOST_BEAST_USE_STD_STRING_VIEW BOOST_ASIO_DISABLE_BOOST_COROUTINE)
 
 # libssh2: built from the distribution's patched source by scripts/libssh2, or the system's.
+# Either way TUNNEL_LIBSSH2_PACKAGE and TUNNEL_LIBSSH2_FIXES say what it is.
 add_library(project_libssh2 INTERFACE)
 if(TUNNEL_SYSTEM_LIBSSH2)
-  find_path(LIBSSH2_INCLUDE libssh2.h REQUIRED)
-  find_library(LIBSSH2_LIBRARY ssh2 REQUIRED)
-  target_include_directories(project_libssh2 SYSTEM INTERFACE ${LIBSSH2_INCLUDE})
-  target_link_libraries(project_libssh2 INTERFACE ${LIBSSH2_LIBRARY})
+  include(${CMAKE_CURRENT_LIST_DIR}/system_libssh2.cmake)
 else()
+  if(NOT EXISTS ${TUNNEL_LIBSSH2_ROOT}/stamp)
+    message(FATAL_ERROR "No libssh2 in ${TUNNEL_LIBSSH2_ROOT}: run scripts/libssh2 (scripts/build does), "
+      "or configure with -DTUNNEL_SYSTEM_LIBSSH2=ON")
+  endif()
+  # Read again when scripts/libssh2 has replaced it.
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${TUNNEL_LIBSSH2_ROOT}/package.cmake)
+  include(${TUNNEL_LIBSSH2_ROOT}/package.cmake)
   target_include_directories(project_libssh2 SYSTEM INTERFACE ${TUNNEL_LIBSSH2_ROOT}/include)
   target_link_libraries(project_libssh2 INTERFACE ${TUNNEL_LIBSSH2_ROOT}/lib/libssh2.a OpenSSL::Crypto)
   target_compile_definitions(project_libssh2 INTERFACE TUNNEL_LIBSSH2_PRIVATE)
-  # The private headers, for the one file that needs them: tunneld/ssh/libssh2_engine.c
-  set(LIBSSH2_PRIVATE_INCLUDE ${TUNNEL_LIBSSH2_ROOT}/private)
+  # The private headers, for C only: the shims are C, and names like "session.h" stay out of our C++.
+  target_include_directories(project_libssh2 SYSTEM INTERFACE
+    $<$<COMPILE_LANGUAGE:C>:${TUNNEL_LIBSSH2_ROOT}/private>)
 endif()
+message(STATUS "libssh2: ${TUNNEL_LIBSSH2_PACKAGE}")
+
+# build_info.h, for `--version --deps`: the version, and which libssh2 with which fixes is inside.
+configure_file(${CMAKE_CURRENT_LIST_DIR}/build_info.h.in ${CMAKE_BINARY_DIR}/generated/build_info.h @ONLY)
+add_library(project_build_info INTERFACE)
+target_include_directories(project_build_info INTERFACE ${CMAKE_BINARY_DIR}/generated)

@@ -8,26 +8,23 @@ function(room target folder)
     target_link_libraries(${target} INTERFACE ${ARGN})
     return()
   endif()
+  set(c_sources ${sources})
+  list(FILTER c_sources INCLUDE REGEX "\\.c$")
+  set_source_files_properties(${c_sources} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
   add_library(${target} STATIC ${sources})
   target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
-  target_link_libraries(${target} PRIVATE project_warnings PUBLIC project_asio ${ARGN})
+  target_link_libraries(${target} PRIVATE project_warnings project_build_info PUBLIC project_asio ${ARGN})
   # Third-party libraries stay in their room.
   if(target STREQUAL "common")
     target_link_libraries(${target} PUBLIC spdlog::spdlog nlohmann_json::nlohmann_json PRIVATE yaml-cpp)
   elseif(target STREQUAL "tunneld_ssh")
     target_link_libraries(${target} PRIVATE project_libssh2)
-    target_include_directories(${target} SYSTEM PRIVATE ${LIBSSH2_PRIVATE_INCLUDE})
   elseif(target STREQUAL "tunneld_admin")
     target_link_libraries(${target} PRIVATE prometheus-cpp::core)
   elseif(target MATCHES "_app$")
     target_link_libraries(${target} PRIVATE CLI11::CLI11)
   endif()
-  if(TUNNEL_PCH)
-    target_precompile_headers(${target} PRIVATE
-      $<$<COMPILE_LANGUAGE:CXX>:<string$<ANGLE-R>> $<$<COMPILE_LANGUAGE:CXX>:<vector$<ANGLE-R>>
-      $<$<COMPILE_LANGUAGE:CXX>:<memory$<ANGLE-R>> $<$<COMPILE_LANGUAGE:CXX>:<chrono$<ANGLE-R>>
-      $<$<COMPILE_LANGUAGE:CXX>:<boost/asio.hpp$<ANGLE-R>>)
-  endif()
+  use_precompiled(${target} precompiled_code)
 endfunction()
 
 # program(<name> <folder> <library>): the thin main.
@@ -45,7 +42,49 @@ function(room_test room folder)
     return()
   endif()
   add_executable(test_${room} ${sources})
-  target_link_libraries(test_${room} PRIVATE project_warnings ${room} GTest::gmock GTest::gtest_main)
+  target_link_libraries(test_${room} PRIVATE project_warnings project_build_info ${room} GTest::gmock GTest::gtest_main)
   target_include_directories(test_${room} PRIVATE ${CMAKE_SOURCE_DIR})
+  use_precompiled(test_${room} precompiled_tests)
   gtest_discover_tests(test_${room} TEST_PREFIX "${room}." DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
+endfunction()
+
+# fuzz_targets(<folder>): each <name>_fuzz.cpp becomes a libFuzzer program of that name. The file says which
+# rooms it links in a comment line of its own:   // links: tunneld_tunnel common
+function(fuzz_targets folder)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_fuzz.cpp)
+  foreach(source ${sources})
+    get_filename_component(name ${source} NAME_WE)
+    file(STRINGS ${source} links REGEX "^// links: " LIMIT_COUNT 1)
+    if(NOT links)
+      message(FATAL_ERROR "${source}: no line `// links: <rooms>` says which rooms it fuzzes")
+    endif()
+    string(REGEX REPLACE "^// links: +" "" links "${links}")
+    separate_arguments(links)
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE project_warnings ${links})
+    target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    list(APPEND names ${name})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
+  endforeach()
+  # Rooms without a target need not be compiled: only `fuzz` is built.
+  add_custom_target(fuzz DEPENDS ${names})
+endfunction()
+
+# embed_error_pages(<target> <folder>): the pages <folder>/TUNNEL_*.md, compiled into the target.
+function(embed_error_pages target folder)
+  get_target_property(kind ${target} TYPE)
+  if(kind STREQUAL "INTERFACE_LIBRARY")
+    return()
+  endif()
+  file(GLOB pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/TUNNEL_*.md)
+  set(output ${CMAKE_BINARY_DIR}/generated/error_pages.cpp)
+  string(REPLACE ";" "|" joined "${pages}")
+  # Its list of pages is a dependency too: a page that is taken away must not stay inside.
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/error_pages.list CONTENT "${joined}\n")
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} -DPAGES=${joined} -DOUTPUT=${output} -P ${CMAKE_SOURCE_DIR}/cmake/embed_pages.cmake
+    DEPENDS ${pages} ${CMAKE_SOURCE_DIR}/cmake/embed_pages.cmake ${CMAKE_BINARY_DIR}/generated/error_pages.list
+    VERBATIM)
+  target_sources(${target} PRIVATE ${output})
 endfunction()
