@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tunneld/access/principal.h"
 #include "tunneld/tunnel/byte_stream.h"
 #include "tunneld/tunnel/http1.h"
 
@@ -46,6 +47,11 @@ class HttpExchange {
   virtual const char* scheme() const = 0;
   /// Accepted from X-Correlation-ID when it matches ^[A-Za-z0-9._-]{1,64}$, else made.
   virtual const std::string& correlation_id() const = 0;
+  /// Says that the caller has authenticated: its connection no longer counts against the bound on
+  /// unauthenticated ones, and its WebSocket is counted for that tier.
+  virtual void authenticated(access::Tier) {}
+  /// Names the service being served, for diagnostics of live connections.
+  virtual void serving(std::string_view) {}
 
   /// Decoded body bytes; 0 at the end of the body. Sends "100 Continue" before the first wait if the
   /// caller asked for it and no final answer was sent. Fails with bad_input on broken framing,
