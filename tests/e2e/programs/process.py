@@ -1,0 +1,116 @@
+"""A real program under test: started in its own folder, output kept, ended by its process id."""
+
+import os
+import pathlib
+import signal
+import subprocess
+
+from .loopback import wait_until
+
+#: Everything started and not yet forgotten, so that a failing test can show what each one printed.
+running = []
+
+
+class Died(AssertionError):
+    """The program ended before it was ready."""
+
+
+class Program:
+    """One child process. `output()` is stdout and stderr together, in the order they were written."""
+
+    def __init__(self, name, argv, directory, *, user=None, env=None, extra_fds=(), stdout=None):
+        self.name = name
+        self.argv = [str(word) for word in argv]
+        self.directory = pathlib.Path(directory)
+        self.log = self.directory / f"{name}.log"
+        self._seen = 0
+        ids = {}
+        if user is not None:
+            ids = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.argv, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=stdout or log,
+                stderr=log, env={**os.environ, **(env or {})}, pass_fds=extra_fds,
+                start_new_session=True, **ids)
+        running.append(self)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def output(self):
+        return self.log.read_bytes().decode("utf-8", "replace")
+
+    def fresh_output(self):
+        """What was printed since the last call: what belongs to the test that just ran."""
+        text = self.output()
+        fresh, self._seen = text[self._seen:], len(text)
+        return fresh
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def ready_when(self, condition, seconds=20):
+        """Waits for `condition` and notices at once when the program ends instead."""
+
+        def ready():
+            if not self.alive():
+                raise Died(f"{self.name} ended with {self.process.returncode}:\n{self.output()}")
+            return condition()
+
+        return wait_until(ready, seconds, f"{self.name} is ready")
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, seconds):
+        """The exit status, negative for a signal; fails the test when it does not end in time."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} (pid {self.pid}) still runs after {seconds} s") from None
+
+    def kill(self):
+        """Ends the program and its children at once, whatever state it is in, and forgets it.
+
+        Its session is ours alone (start_new_session), so the group holds nobody else's processes.
+        """
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        self.process.wait(10)
+        self.forget()
+
+    def stop(self, seconds=20):
+        """SIGTERM, then wait; returns the exit status."""
+        if self.alive():
+            self.send(signal.SIGTERM)
+        try:
+            return self.wait(seconds)
+        finally:
+            self.kill()
+
+    def forget(self):
+        if self in running:
+            running.remove(self)
+
+    # What /proc knows about it.
+
+    def _status(self, field):
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+        raise KeyError(field)
+
+    def resident_bytes(self):
+        return self._status("VmRSS")
+
+    def peak_resident_bytes(self):
+        return self._status("VmHWM")
+
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def command_line(self):
+        return pathlib.Path(f"/proc/{self.pid}/cmdline").read_bytes().decode("utf-8", "replace")
