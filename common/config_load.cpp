@@ -173,6 +173,8 @@ class Loader {
   }
 
   void overrides(const std::vector<std::string>& settings) {
+    std::vector<std::string> keys;
+    for (const auto& entry : schema_.entries_) keys.push_back(entry.key);
     for (const std::string& setting : settings) {
       const std::size_t equals = setting.find('=');
       if (equals == std::string::npos || equals == 0) {
@@ -182,7 +184,7 @@ class Loader {
       const std::string key = setting.substr(0, equals);
       const Schema::Entry* entry = schema_.find(key);
       if (entry == nullptr) {
-        error("--set " + printable(key) + ": unknown key" + suggestion(key, known_paths(schema_)));
+        error("--set " + printable(key) + ": unknown key" + suggestion(key, keys));
       } else if (entry->shape == Schema::Shape::items) {
         error("--set " + key + ": is a list of sections; it can be set only in the file");
       } else if (entry->docs.secret) {

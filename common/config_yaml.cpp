@@ -110,6 +110,14 @@ int line_of(std::string_view text, std::size_t offset) {
          static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n'));
 }
 
+/// Whether white space at the start of the line (from 0) holds a tab: yaml-cpp's own words for
+/// this common mistake do not name it.
+bool indented_with_tab(std::string_view text, int line) {
+  for (; line > 0; --line) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  return text.substr(0, std::min(text.find_first_not_of(" \t"), text.size())).find('\t') !=
+         std::string_view::npos;
+}
+
 }  // namespace
 
 Result<Node> parse(std::string_view text, std::string_view name) {
@@ -138,7 +146,9 @@ Result<Node> parse(std::string_view text, std::string_view name) {
   } catch (const Refused& refused) {
     return refuse(refused.line, refused.what);
   } catch (const YAML::Exception& error) {
-    return refuse(error.mark.line + 1, "is not valid YAML: " + error.msg);
+    const bool tab = indented_with_tab(text, error.mark.line);
+    return refuse(error.mark.line + 1,
+                  tab ? "is indented with a tab; use spaces" : "is not valid YAML: " + error.msg);
   } catch (const std::exception& error) {
     return refuse(1, std::string("is not valid YAML: ") + error.what());
   }

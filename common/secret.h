@@ -55,7 +55,8 @@ class Secret {
   }
   void take(Secret& other) noexcept {
     wipe(text_);
-    text_.swap(other.text_);  // a short string is copied by swap; ours was wiped, so other's is blank
+    text_.swap(other.text_);
+    wipe(other.text_);  // swap copies a short string and leaves its bytes where they were
   }
 
   std::string text_;
