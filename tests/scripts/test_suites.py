@@ -1,0 +1,127 @@
+"""scripts/suites.py: whatever happens to a suite, the closing line tells the truth."""
+import importlib.util
+import pathlib
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def suites(tmp_path):
+    spec = importlib.util.spec_from_file_location("suites", REPOSITORY / "scripts" / "suites.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.LOGS = tmp_path
+    return module
+
+
+def numbers(count):
+    return count.passed, len(count.failures), len(count.skips)
+
+
+def runner(tmp_path, xml, status="exit 0"):
+    """A test runner that writes this report and ends this way."""
+    (tmp_path / "made.xml").write_text(xml)
+    return ["bash", "-c", f"cp {tmp_path}/made.xml {tmp_path}/out.xml; {status}"]
+
+
+def counted(suites, tmp_path, command, seconds=20):
+    return suites.counted("s", command, seconds, tmp_path / "out.xml", suites.fresh("s"))
+
+
+GOOD = '<testsuite><testcase classname="a" name="one"/><testcase classname="a" name="two"/></testsuite>'
+MIXED = """<testsuites><testsuite>
+  <testcase classname="a" name="passes"/>
+  <testcase classname="a" name="fails"><failure message="1 != 2">trace</failure></testcase>
+  <testcase classname="a" name="breaks"><error message="no fixture"/></testcase>
+  <testcase classname="a" name="py_skip"><skipped message="no ipv6 here"/></testcase>
+  <testcase name="gtest_skip"><skipped message="SKIP_REGULAR_EXPRESSION_MATCHED"/>
+    <system-out>[ RUN      ] A.b
+/x/a_test.cpp:5: Skipped
+no such cipher
+[  SKIPPED ] A.b</system-out></testcase>
+</testsuite></testsuites>"""
+
+
+def test_counts_passed_failed_and_skipped_and_keeps_the_reasons(suites, tmp_path):
+    count = counted(suites, tmp_path, runner(tmp_path, MIXED, "exit 1"))
+    assert numbers(count) == (1, 2, 2)
+    assert [why for _, why in count.skips] == ["no ipv6 here", "no such cipher"]
+    assert "1 != 2" in count.failures[0][1]
+
+
+def test_a_clean_run_has_no_failure(suites, tmp_path):
+    assert numbers(counted(suites, tmp_path, runner(tmp_path, GOOD))) == (2, 0, 0)
+
+
+def test_a_runner_that_fails_without_naming_a_test_is_a_failure(suites, tmp_path):
+    count = counted(suites, tmp_path, runner(tmp_path, GOOD, "exit 3"))
+    assert numbers(count) == (2, 1, 0)
+    assert "exit status 3" in count.failures[0][1]
+
+
+@pytest.mark.parametrize("command, why", [
+    (["bash", "-c", "kill -SEGV $$"], "killed by SIGSEGV"),
+    (["bash", "-c", "exit 0"], "no test report"),
+    (["/nonexistent/runner"], None),
+])
+def test_a_suite_without_a_report_is_a_failure(suites, tmp_path, monkeypatch, capsys, command, why):
+    monkeypatch.setitem(suites.SUITES, "s", ("broken", lambda name: counted(suites, tmp_path, command)))
+    assert suites.main(["s"]) == 1
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
+    assert why is None or why in said
+
+
+def test_a_report_of_an_earlier_run_is_not_believed(suites, tmp_path):
+    (tmp_path / "out.xml").write_text(GOOD)
+    assert numbers(counted(suites, tmp_path, ["false"])) == (0, 1, 0)
+
+
+def test_a_run_without_a_test_is_a_failure(suites, tmp_path):
+    assert numbers(counted(suites, tmp_path, runner(tmp_path, "<testsuite/>"))) == (0, 1, 0)
+
+
+def test_a_suite_that_hangs_is_ended_with_its_children(suites, tmp_path):
+    count = counted(suites, tmp_path, ["bash", "-c", f"tail -f /dev/null & echo $! >{tmp_path}/child; wait"], seconds=1)
+    assert "not done after 1 s" in count.failures[0][1]
+    child = (tmp_path / "child").read_text().strip()
+    status = pathlib.Path(f"/proc/{child}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_a_sanitizer_report_fails_a_suite_whose_tests_passed(suites, tmp_path):
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    assert numbers(suites.Count()) == (0, 0, 0)
+    suites.ROOT = tmp_path
+    assert numbers(suites.reports(folder, "asan")) == (0, 0, 0)
+    (folder / "report.17").write_text("ERROR: AddressSanitizer: heap-use-after-free\n")
+    count = suites.reports(folder, "asan")
+    assert numbers(count) == (0, 1, 0)
+    assert "heap-use-after-free" in count.failures[0][1]
+
+
+def test_the_closing_line_adds_up_all_suites_and_skips_are_listed_above_it(suites, monkeypatch, capsys):
+    monkeypatch.setattr(suites, "SUITES", {
+        "a": ("first", lambda name: suites.Count(passed=3, skips=[("a: t", "no kernel support")])),
+        "b": ("second", lambda name: suites.Count(passed=4)),
+    })
+    assert suites.main(["a", "b"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "7 passed, 0 failed, 1 skipped"
+    assert "   a: t: no kernel support" in lines
+
+
+def test_a_suite_that_raises_is_a_failure(suites, monkeypatch, capsys):
+    def broken(name):
+        raise OSError("disk full")
+    monkeypatch.setattr(suites, "SUITES", {"a": ("first", broken)})
+    assert suites.main(["a"]) == 1
+    assert "disk full" in capsys.readouterr().out
+
+
+def test_an_unknown_suite_is_a_usage_error(suites, capsys):
+    assert suites.main(["nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
