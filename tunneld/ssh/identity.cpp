@@ -27,9 +27,9 @@ constexpr std::size_t kMaxFileBytes = 16 * 1024;
 
 std::string base64(const std::string& bytes) {
   std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                               reinterpret_cast<const unsigned char*>(bytes.data()),
-                               static_cast<int>(bytes.size()));
+  int length =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
   text.resize(static_cast<std::size_t>(length));
   return text;
 }
@@ -39,9 +39,9 @@ std::string from_base64(std::string text) {
   std::erase_if(text, [](char c) { return c == '\n' || c == '\r' || c == ' '; });
   if (text.empty() || text.size() % 4 != 0) return {};
   std::string bytes(text.size() / 4 * 3, '\0');
-  int length = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                               reinterpret_cast<const unsigned char*>(text.data()),
-                               static_cast<int>(text.size()));
+  int length =
+      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
   if (length < 0) return {};
   std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
   bytes.resize(static_cast<std::size_t>(length) - padding);
@@ -64,7 +64,8 @@ class Cursor {
   bool u32(std::uint32_t& value) {
     if (rest_.size() < 4) return false;
     value = 0;
-    for (int i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(rest_[static_cast<std::size_t>(i)]);
+    for (int i = 0; i < 4; ++i)
+      value = value << 8 | static_cast<unsigned char>(rest_[static_cast<std::size_t>(i)]);
     rest_.remove_prefix(4);
     return true;
   }
@@ -80,7 +81,9 @@ class Cursor {
   std::string_view rest_;
 };
 
-std::string system_message(int error) { return std::generic_category().message(error); }
+std::string system_message(int error) {
+  return std::generic_category().message(error);
+}
 
 /// Writes the whole file under a temporary name, syncs it and renames it into place.
 Result<void> write_file(const std::filesystem::path& path, const std::string& text, mode_t mode) {
@@ -101,7 +104,7 @@ Result<void> write_file(const std::filesystem::path& path, const std::string& te
 /// An openssh-key-v1 file (OpenSSH PROTOCOL.key) with one unencrypted Ed25519 key.
 Result<std::string> generate(const std::string& comment) {
   std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519"),
-                                                         &EVP_PKEY_free);
+                                                          &EVP_PKEY_free);
   std::array<unsigned char, 32> seed{};
   std::array<unsigned char, 32> point{};
   std::size_t seed_size = seed.size();
@@ -155,7 +158,9 @@ std::string fingerprint_of(const std::string& key_blob) {
 }
 
 Result<Identity> Identity::load(const std::filesystem::path& path) {
-  auto bad = [&](const std::string& what) { return fail(Error::Kind::bad_input, path.string() + ": " + what); };
+  auto bad = [&](const std::string& what) {
+    return fail(Error::Kind::bad_input, path.string() + ": " + what);
+  };
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return bad("cannot read the SSH key: " + system_message(errno));
   if (!S_ISREG(status.st_mode)) return bad("is not a file");
@@ -170,8 +175,7 @@ Result<Identity> Identity::load(const std::filesystem::path& path) {
   auto begin = text.find(kBegin);
   auto end = text.find(kEnd);
   if (text.size() > kMaxFileBytes || begin == std::string::npos || end == std::string::npos || end < begin)
-    return bad(
-        "is not an OpenSSH private key; convert it with: ssh-keygen -p -N '' -f " + path.string());
+    return bad("is not an OpenSSH private key; convert it with: ssh-keygen -p -N '' -f " + path.string());
   begin += std::strlen(kBegin);
   std::string bytes = from_base64(text.substr(begin, end - begin));
   if (!bytes.starts_with(kMagic)) return bad("is a damaged OpenSSH private key");

@@ -56,16 +56,15 @@ static int gcm_init(LIBSSH2_SESSION* session, const LIBSSH2_CRYPT_METHOD* method
   return 0;
 }
 
-static int gcm_get_length(LIBSSH2_SESSION* session, unsigned int seqno, unsigned char* data,
-                          size_t data_size, unsigned int* len, void** abstract) {
+static int gcm_get_length(LIBSSH2_SESSION* session, unsigned int seqno, unsigned char* data, size_t data_size,
+                          unsigned int* len, void** abstract) {
   (void)session;
   (void)seqno;
   (void)abstract;
   if (data_size < kLengthBytes) return LIBSSH2_ERROR_DECRYPT;
   *len = _libssh2_ntohu32(data);
   /* The length is authenticated but sent in clear: judge it before waiting for that many bytes. */
-  if (*len < kBlockBytes || *len % kBlockBytes != 0 ||
-      *len > LIBSSH2_PACKET_MAXPAYLOAD - kLengthBytes - kTagBytes)
+  if (*len < kBlockBytes || *len % kBlockBytes != 0 || *len > MAX_SSH_PACKET_LEN - kLengthBytes - kTagBytes)
     return LIBSSH2_ERROR_DECRYPT;
   return 0;
 }
@@ -111,8 +110,17 @@ static int gcm_dtor(LIBSSH2_SESSION* session, void** abstract) {
 }
 
 static const LIBSSH2_CRYPT_METHOD kWholePacketGcm = {
-    "aes256-gcm@openssh.com", "",        kBlockBytes, kIvBytes, kKeyBytes, kTagBytes,
-    LIBSSH2_CRYPT_FLAG_REQUIRES_FULL_PACKET, &gcm_init, &gcm_get_length, &gcm_crypt, &gcm_dtor,
+    "aes256-gcm@openssh.com",
+    "",
+    kBlockBytes,
+    kIvBytes,
+    kKeyBytes,
+    kTagBytes,
+    LIBSSH2_CRYPT_FLAG_REQUIRES_FULL_PACKET,
+    &gcm_init,
+    &gcm_get_length,
+    &gcm_crypt,
+    &gcm_dtor,
     _libssh2_cipher_aes256gcm,
 };
 
@@ -132,6 +140,10 @@ int engine_use_whole_packet_gcm(int on) {
 }
 
 /* ---- input ---- */
+
+int engine_strict_kex(LIBSSH2_SESSION* session) {
+  return session->kex_strict ? 1 : 0;
+}
 
 static int drop_packets(LIBSSH2_SESSION* session, unsigned char type) {
   unsigned char* data = NULL;
@@ -156,8 +168,7 @@ int engine_drain(LIBSSH2_SESSION* session, LIBSSH2_CHANNEL* any_channel, struct 
       case SSH_MSG_CHANNEL_OPEN_CONFIRMATION:
       case SSH_MSG_CHANNEL_OPEN_FAILURE:
       case SSH_MSG_CHANNEL_EOF:
-      case SSH_MSG_CHANNEL_CLOSE:
-        break;
+      case SSH_MSG_CHANNEL_CLOSE: break;
       case SSH_MSG_REQUEST_SUCCESS:
       case SSH_MSG_REQUEST_FAILURE:
         seen->replies += (uint64_t)drop_packets(session, (unsigned char)type);
@@ -177,7 +188,9 @@ int engine_channel_readable(LIBSSH2_CHANNEL* channel) {
   return channel->read_avail > 0 || channel->remote.eof || channel->remote.close;
 }
 
-int engine_channel_writable(LIBSSH2_CHANNEL* channel) { return channel->local.window_size > 0; }
+int engine_channel_writable(LIBSSH2_CHANNEL* channel) {
+  return channel->local.window_size > 0;
+}
 
 void engine_channel_set_window(LIBSSH2_CHANNEL* channel, uint32_t bytes) {
   channel->remote.window_size_initial = bytes; /* the library tops the window up to this on each read */
@@ -236,10 +249,17 @@ struct engine_open {
   int unused;
 };
 
-int engine_capabilities(void) { return 0; }
+int engine_capabilities(void) {
+  return 0;
+}
 int engine_use_whole_packet_gcm(int on) {
   (void)on;
   return 0;
+}
+
+int engine_strict_kex(LIBSSH2_SESSION* session) {
+  (void)session;
+  return -1;
 }
 
 int engine_drain(LIBSSH2_SESSION* session, LIBSSH2_CHANNEL* any_channel, struct engine_seen* seen) {
@@ -273,15 +293,19 @@ void engine_channel_set_window(LIBSSH2_CHANNEL* channel, uint32_t bytes) {
 LIBSSH2_CHANNEL* engine_open_step(LIBSSH2_SESSION* session, struct engine_open* open, uint32_t window,
                                   const char* message, size_t message_len) {
   (void)open;
-  return libssh2_channel_open_ex(session, kDirectTcpip, sizeof kDirectTcpip - 1, window, kPacketSize,
-                                 message, (unsigned)message_len);
+  return libssh2_channel_open_ex(session, kDirectTcpip, sizeof kDirectTcpip - 1, window, kPacketSize, message,
+                                 (unsigned)message_len);
 }
 
-static void release_open(struct engine_open* open) { (void)open; }
+static void release_open(struct engine_open* open) {
+  (void)open;
+}
 
 #endif
 
-struct engine_open* engine_open_new(void) { return calloc(1, sizeof(struct engine_open)); }
+struct engine_open* engine_open_new(void) {
+  return calloc(1, sizeof(struct engine_open));
+}
 
 void engine_open_free(struct engine_open* open) {
   if (!open) return;

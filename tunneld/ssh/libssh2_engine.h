@@ -31,6 +31,10 @@ int engine_capabilities(void);
  * whole-packet cipher is in use afterwards. */
 int engine_use_whole_packet_gcm(int on);
 
+/* 1 if the peer agreed to strict key exchange (the cure for CVE-2023-48795), 0 if not, -1 if this
+ * build cannot tell. Valid after the handshake. */
+int engine_strict_kex(LIBSSH2_SESSION* session);
+
 /* What one drain saw; counters only grow. */
 struct engine_seen {
   uint64_t replies;    /* answers to our keepalives */

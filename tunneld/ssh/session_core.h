@@ -1,0 +1,154 @@
+#pragma once
+
+#include <deque>
+#include <list>
+#include <string>
+#include <vector>
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "tunneld/ssh/libssh2_engine.h"
+#include "tunneld/ssh/output_buffer.h"
+#include "tunneld/ssh/session.h"
+#include "tunneld/tunnel/wakeup.h"
+
+/// The session as its parts see it: handshake.cpp brings it up, session_core.cpp moves its bytes,
+/// channel.cpp lives on it. Nothing outside this folder includes this file.
+namespace tunneld::ssh {
+
+class ChannelStream;
+
+class SessionCore final : public Session {
+ public:
+  SessionCore(asio::io_context& io, asio::ip::tcp::socket socket, const Options& options,
+              tunnel::Observer& observer, std::string peer);
+  ~SessionCore() override;
+
+  // Session
+  asio::awaitable<tunnel::Served<std::unique_ptr<tunnel::ByteStream>>> open_channel(
+      const std::string& host, std::uint16_t port, Deadline deadline) override;
+  unsigned free_channels() const override;
+  unsigned used_channels() const override { return used_; }
+  bool alive() const override { return phase_ == Phase::running; }
+  Deadline idle_since() const override { return idle_since_; }
+  void on_channel_free(std::function<void()> listener) override { channel_free_ = std::move(listener); }
+  void close() noexcept override;
+
+  // For handshake.cpp: call again once input_arrived() returned true.
+  LIBSSH2_SESSION* libssh2() const { return session_; }
+  int fd() { return socket_.native_handle(); }
+  asio::awaitable<bool> input_arrived();
+  void start_reading() { arm_read(); }
+  void start_running();
+  /// "upstream home (192.0.2.7:22)", for messages.
+  const std::string& peer() const { return peer_; }
+  std::string last_error() const;
+  std::string what_failed() const { return failure_; }
+
+  // For channel.cpp
+  const Options& options() const { return options_; }
+  tunnel::Observer& observer() const { return observer_; }
+  bool output_full() const { return output_.size() >= options_.output_high_bytes; }
+  void request_flush();
+  void attach(ChannelStream* channel) { channels_.push_back(channel); }
+  /// The stream is gone: closes the libssh2 channel, in the background until the peer agreed.
+  void detach(ChannelStream* channel, LIBSSH2_CHANNEL* handle);
+  /// Ends the session for a reason; all channels see it.
+  void fail_with(std::string reason, std::string_view label);
+  bool dead() const { return phase_ == Phase::dead; }
+
+ private:
+  enum class Phase { handshake, running, dead };
+  struct PendingOpen {
+    engine_open* state = nullptr;
+    std::string message;
+    LIBSSH2_CHANNEL* channel = nullptr;
+    std::string failure;  // libssh2's words when the far side refused
+    bool done = false;
+    bool abandoned = false;  // nobody waits any more; its channel is closed when it comes
+    tunnel::Wakeup wakeup;
+    ~PendingOpen() { engine_open_free(state); }
+  };
+
+  static ssize_t on_recv(libssh2_socket_t, void* buffer, size_t length, int, void** abstract);
+  static ssize_t on_send(libssh2_socket_t, const void* buffer, size_t length, int, void** abstract);
+
+  void arm_read();
+  void on_readable();
+  /// Feeds `bytes` to libssh2 and lets everything that waits look again.
+  void take_input(std::span<const std::byte> bytes);
+  void process();
+  void step_opens();
+  void step_closing();
+  void wake_channels();
+  void flush();
+  /// Writes what the socket takes: 0 when all went, else errno.
+  int send_now();
+  void die();
+  void arm_keepalive();
+  void on_keepalive();
+  void release_channel();
+
+  asio::io_context& io_;
+  asio::ip::tcp::socket socket_;
+  const Options options_;
+  tunnel::Observer& observer_;
+  const std::string peer_;
+  LIBSSH2_SESSION* session_ = nullptr;
+  Phase phase_ = Phase::handshake;
+  std::string failure_;
+
+  std::span<const std::byte> input_;   // the batch being processed
+  std::vector<std::byte> held_input_;  // what libssh2 has not taken yet: handshake only
+  tunnel::Wakeup input_wakeup_;
+  bool reading_ = false;
+
+  OutputBuffer output_;
+  bool flush_posted_ = false;
+  bool waiting_writable_ = false;
+
+  std::vector<ChannelStream*> channels_;
+  std::list<std::shared_ptr<PendingOpen>> opens_;
+  std::vector<LIBSSH2_CHANNEL*> closing_;
+  unsigned used_ = 0;
+  std::function<void()> channel_free_;
+  Deadline idle_since_{};
+
+  engine_seen seen_{};
+  asio::steady_timer keepalive_timer_;
+  Deadline last_received_{};
+  Deadline keepalive_sent_{};
+  bool keepalive_outstanding_ = false;
+  unsigned keepalive_misses_ = 0;
+};
+
+/// One direct-tcpip channel as a ByteStream.
+class ChannelStream final : public tunnel::ByteStream {
+ public:
+  ChannelStream(std::shared_ptr<SessionCore> session, LIBSSH2_CHANNEL* handle);
+  ~ChannelStream() override { close(); }
+
+  asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into) override;
+  asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override;
+  asio::awaitable<Result<void>> shutdown_write() override;
+  void close() noexcept override;
+
+  LIBSSH2_CHANNEL* handle() const { return handle_; }
+  /// Something happened on the session: whoever waits and can go on is woken.
+  void look_again(bool session_dead);
+
+ private:
+  tl::unexpected<Error> broken(const char* doing) const;
+  void grow_window(std::size_t just_read);
+
+  std::shared_ptr<SessionCore> session_;
+  LIBSSH2_CHANNEL* handle_;
+  tunnel::Wakeup readable_;
+  tunnel::Wakeup writable_;
+  std::uint32_t window_;
+  std::size_t read_since_growth_ = 0;
+  std::chrono::steady_clock::time_point growth_started_{};
+};
+
+}  // namespace tunneld::ssh

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "tunneld/ssh/host_keys.h"
+#include "tunneld/ssh/options.h"
+
+namespace tunneld::upstream {
+
+/// An sshd that tunneld dials.
+struct DialledUpstream {
+  ssh::Endpoint endpoint;
+  ssh::HostKeyPolicy host_keys;
+  /// The private key to log in with; empty for tunneld's own.
+  std::string identity_file;
+};
+
+struct Options {
+  std::vector<DialledUpstream> upstreams;
+  ssh::Options ssh;
+  /// SSH sessions per principal, upstream and worker thread. Beyond them a stream waits for a channel.
+  /// More sessions than needed cost batching: 10 sessions were measured at two thirds of one's rate.
+  std::size_t max_sessions = 8;
+  /// Streams waiting for a channel per principal, upstream and thread; more are refused at once.
+  std::size_t max_waiting = 1000;
+  /// Sessions of one thread over all principals: what an idle session costs is 90 KiB here and a
+  /// process at the far side.
+  std::size_t max_sessions_total = 512;
+  /// Handshakes with one upstream under way per thread: sshd's MaxStartups drops beyond 10 in all.
+  std::size_t max_handshakes = 4;
+  /// A session without channels is closed after this.
+  std::chrono::milliseconds session_idle{300000};
+};
+
+}  // namespace tunneld::upstream
