@@ -25,8 +25,10 @@ struct DeadlineList : std::enable_shared_from_this<DeadlineList> {
 
   void remove(Entry& entry) noexcept {
     if (cursor == &entry) cursor = entry.next_;
-    if (entry.previous_ != nullptr) entry.previous_->next_ = entry.next_;
-    else first = entry.next_;
+    if (entry.previous_ != nullptr)
+      entry.previous_->next_ = entry.next_;
+    else
+      first = entry.next_;
     if (entry.next_ != nullptr) entry.next_->previous_ = entry.previous_;
   }
 
@@ -81,6 +83,8 @@ void DeadlineWatch::Entry::leave() noexcept {
 DeadlineWatch::DeadlineWatch(const asio::any_io_executor& executor)
     : list_(std::make_shared<DeadlineList>(executor)) {}
 
-DeadlineWatch::~DeadlineWatch() { list_->timer.cancel(); }
+DeadlineWatch::~DeadlineWatch() {
+  list_->timer.cancel();
+}
 
 }  // namespace tunneld::tunnel

@@ -20,6 +20,7 @@ class WebSocketStream : public ByteStream {
     bool by_peer = true;
   };
   /// Closing handshake with that code, at most 5 s, then TCP close. `reason` is at most 123 bytes.
+  /// Also allowed after a cancelled read or write: a relay that ends says why this way.
   virtual asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason) = 0;
   virtual Ending ending() const = 0;
 };
@@ -74,7 +75,8 @@ class HttpExchange {
                                                        std::span<const std::byte> body) = 0;
   /// Ends the answer; trailers only with chunked framing.
   virtual asio::awaitable<Result<void>> finish(const std::vector<Header>& trailers) = 0;
-  /// Cuts the connection so that the caller sees a broken answer rather than a short one.
+  /// Cuts the connection so that the caller sees a broken answer rather than a short one, and wakes
+  /// pending operations with `cancelled`. Idempotent.
   virtual void abort() noexcept = 0;
 
   /// Sends `head` (status 101) and hands the connection over as a raw stream, bytes the caller sent

@@ -40,7 +40,9 @@ std::optional<std::string> decode_once(std::string_view path) {
   return decoded;
 }
 
-bool control(unsigned char byte) { return byte < 0x20 || byte == 0x7f; }
+bool control(unsigned char byte) {
+  return byte < 0x20 || byte == 0x7f;
+}
 
 bool dot_segment(std::string_view segment) {
   segment = segment.substr(0, segment.find(';'));
@@ -66,7 +68,8 @@ bool overlong(std::string_view text, std::size_t at) {
 
 /// Why no service may be sent this path, or nullopt. `path` is what follows the service's name.
 std::optional<std::string_view> fault(std::string_view path) {
-  if (std::all_of(path.begin(), path.end(), [](char c) { return c > 0x20 && c < 0x7f && c != '\\' && c != '#'; })) {
+  if (std::all_of(path.begin(), path.end(),
+                  [](char c) { return c > 0x20 && c < 0x7f && c != '\\' && c != '#'; })) {
     if (path.find('%') == path.npos)
       return has_dot_segment(path) ? std::optional<std::string_view>("a dot segment") : std::nullopt;
   } else {
@@ -103,7 +106,8 @@ std::optional<Split> split(std::string_view target, std::string_view prefix) {
 }
 
 tl::unexpected<Refusal> too_long() {
-  return tl::unexpected<Refusal>(Refusal{Code::bad_request, "the request target is longer than 8 KiB", {}, 414U});
+  return tl::unexpected<Refusal>(
+      Refusal{Code::bad_request, "the request target is longer than 8 KiB", {}, 414U});
 }
 
 tl::unexpected<Refusal> no_such_service() {
@@ -123,6 +127,10 @@ Served<Route> route_http(std::string_view target) {
   if (!parts) return NotOurs{};
   if (target.size() > kMaxTarget) return too_long();
   if (!valid_service_name(parts->name)) return no_such_service();
+  // http1 lets none of these through; a target that came another way must not split a request line.
+  if (std::any_of(target.begin(), target.end(),
+                  [](char c) { return control(static_cast<unsigned char>(c)) || c == ' '; }))
+    return refuse(Code::bad_request, "the request target has a space or control character");
   if (parts->path.empty())
     return AddSlash{std::string("/t/").append(parts->name).append("/").append(parts->query)};
   if (const auto wrong = fault(parts->path))
