@@ -110,7 +110,7 @@ async def test_an_empty_message_ends_our_direction_and_the_answer_still_comes(tu
         assert (int(count), digest.decode()) == (300_000, hashlib.sha256(b"abc" * 100_000).hexdigest())
 
 
-async def test_the_services_end_of_direction_is_an_empty_message_and_ours_stays_open(new_tunneld, new_directory):
+async def test_the_services_end_of_direction_is_an_empty_message_and_ours_stays_open(new_tunneld):
     """A service that says goodbye first and then still listens."""
     finished = asyncio.get_running_loop().create_future()
 
@@ -122,7 +122,7 @@ async def test_the_services_end_of_direction_is_an_empty_message_and_ours_stays_
 
     server = await asyncio.start_server(goodbye_first, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    daemon = await asyncio.to_thread(new_tunneld, services=[
+    daemon = new_tunneld(services=[
         {"name": "polite", "target": f"127.0.0.1:{port}", "allow": ["*"]}])
     async with server, stream(daemon, "polite", daemon.token(), subprotocols=[HALF_CLOSE]) as ws:
         assert await receive_bytes(ws, 7) == b"goodbye"
@@ -330,7 +330,7 @@ def test_frames_after_a_refused_upgrade_are_not_websocket_nor_a_request(tunneld,
 
 
 async def test_a_server_ping_keeps_a_quiet_but_living_caller(new_tunneld):
-    daemon = new_tunneld(websocket={"ping_interval": "1s", "dead_after": "3s"})
+    daemon = new_tunneld(ws={"ping_interval": "1s", "dead_after": "3s"})
     async with stream(daemon, "echo", daemon.token()) as ws:
         pinged = asyncio.get_running_loop().time() + 5
         while asyncio.get_running_loop().time() < pinged:
@@ -340,7 +340,7 @@ async def test_a_server_ping_keeps_a_quiet_but_living_caller(new_tunneld):
 
 
 def test_a_caller_that_stops_answering_pings_is_dropped(new_tunneld):
-    daemon = new_tunneld(websocket={"ping_interval": "1s", "dead_after": "3s"})
+    daemon = new_tunneld(ws={"ping_interval": "1s", "dead_after": "3s"})
     with RawWebSocket(daemon.connect()) as connection:
         assert connection.open("/ws/echo", daemon.token()).status == 101
         assert connection.read_close_code() == 4408
@@ -379,7 +379,7 @@ async def test_close_codes_of_the_service_pass_through(new_tunneld):
 
     async with await websockets.serve(close_with_a_reason, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        daemon = await asyncio.to_thread(new_tunneld, services=[
+        daemon = new_tunneld(services=[
             {"name": "terse", "target": f"127.0.0.1:{port}", "allow": ["*"]}])
         async with stream(daemon, "terse", daemon.token(), path="/t/terse/") as ws:
             with pytest.raises(websockets.ConnectionClosed):

@@ -16,7 +16,10 @@ class Died(AssertionError):
 
 
 class Program:
-    """One child process. `output()` is stdout and stderr together, in the order they were written."""
+    """One child process. `output()` is stdout and stderr together, in the order they were written.
+
+    Start it from the main thread: it ends with the thread that started it.
+    """
 
     def __init__(self, name, argv, directory, *, user=None, env=None, extra_fds=(), stdout=None):
         self.name = name
@@ -27,9 +30,12 @@ class Program:
         ids = {}
         if user is not None:
             ids = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        # Should this test run be killed itself, the kernel ends what it started. By setpriv and not by
+        # preexec_fn, which may deadlock beside threads.
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *self.argv]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.argv, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=stdout or log,
+                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=stdout or log,
                 stderr=log, env={**os.environ, **(env or {})}, pass_fds=extra_fds,
                 start_new_session=True, **ids)
         running.append(self)

@@ -22,6 +22,7 @@ def login_user():
 class Sshd:
     """Forwards TCP to the ports it is told to permit, and allows nothing else: no shell, no PTY.
 
+    `extra` lines of sshd_config win over those here.
     `restart()` keeps the port; `new_host_key()` before it makes it look like another machine.
     """
 
@@ -82,6 +83,7 @@ class Sshd:
 
     def _write_config(self):
         lines = [
+            *self.extra,  # first, because sshd takes the first value of a setting
             f"ListenAddress 127.0.0.1:{self.port}",
             f"HostKey {self.host_key}",
             f"AuthorizedKeysFile {self.authorized_keys}",
@@ -105,7 +107,6 @@ class Sshd:
             "Ciphers aes256-gcm@openssh.com",
             "MaxStartups 100:30:200",
             "LogLevel VERBOSE",
-            *self.extra,
         ]
         self.config.write_text("\n".join(lines) + "\n")
 

@@ -60,6 +60,7 @@ class Tunneld:
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.state = self.directory / "state"
+        self.certificate = self.state / "tls" / "certificate.pem"
         self.config = self.directory / "tunneld.yaml"
         self.configuration = configuration
         self.env = env or {}
@@ -124,10 +125,6 @@ class Tunneld:
             return self.admin("/readyz")[0] == 200
         except OSError:
             return False
-
-    @property
-    def certificate(self):
-        return self.state / "tls" / "certificate.pem"
 
     def tls_context(self):
         """Trusts the daemon's certificate and nothing else."""
