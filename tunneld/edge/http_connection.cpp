@@ -1,0 +1,139 @@
+#include "tunneld/edge/http_connection.h"
+
+#include <array>
+
+#include "tunneld/edge/exchange.h"
+
+namespace tunneld::edge {
+
+using tunnel::Malformed;
+
+namespace {
+
+tl::unexpected<std::string> ended(const char* how) {
+  return tl::unexpected(std::string(how));
+}
+
+}  // namespace
+
+HttpConnection::HttpConnection(std::shared_ptr<Transport> transport, Context context)
+    : transport_(std::move(transport)), context_(std::move(context)) {}
+
+asio::awaitable<std::string> HttpConnection::run() {
+  const auto began = Transport::Clock::now();
+  auto shaken = co_await transport_->handshake(began + context_.options.handshake_timeout);
+  if (!shaken) {
+    context_.observer.request_rejected("tls_handshake");
+    co_return shaken.error().message;
+  }
+  if (transport_->is_tls()) context_.observer.setup_finished("tls", Transport::Clock::now() - began);
+
+  for (;;) {
+    auto head = co_await next_request();
+    if (!head) co_return std::move(head.error());
+    context_.record.count_request();
+    Exchange exchange(*this, std::move(*head));
+    co_await context_.handler.handle(exchange);
+    const auto fate = co_await exchange.conclude();
+    if (fate == Exchange::Fate::taken) co_return "upgraded";
+    if (fate == Exchange::Fate::broken) {
+      transport_->abort();
+      co_return "answer cut short";
+    }
+    if (fate == Exchange::Fate::close || draining_) {
+      co_await transport_->close_gracefully(Transport::Linger::yes,
+                                            Transport::Clock::now() + context_.options.close_timeout);
+      co_return "closed after the answer";
+    }
+  }
+}
+
+asio::awaitable<tl::expected<tunnel::RequestHead, std::string>> HttpConnection::next_request() {
+  const auto& options = context_.options;
+  std::size_t scanned = 0;
+  std::optional<Transport::Clock::time_point> due;
+  if (first_request_ || !in_.empty()) due = Transport::Clock::now() + options.header_timeout;
+  first_request_ = false;
+  for (;;) {
+    const auto end = tunnel::find_head_end(std::as_bytes(std::span(in_)), scanned);
+    if (end && *end <= options.head.max_total_bytes) {
+      auto head = tunnel::parse_request_head(std::string_view(in_).substr(0, *end), options.head);
+      if (!head) co_return tl::unexpected(co_await refuse_and_close(head.error()));
+      forget_consumed(*end);
+      co_return std::move(*head);
+    }
+    if (in_.size() > options.head.max_total_bytes)
+      co_return tl::unexpected(co_await refuse_and_close(Malformed{"header_size", 431}));
+    if (in_.size() > options.head.max_line_bytes && in_.find('\n') == std::string::npos)
+      co_return tl::unexpected(co_await refuse_and_close(Malformed{"request_line_size", 414}));
+    if (draining_ && in_.empty()) {
+      co_await transport_->close_gracefully(Transport::Linger::no,
+                                            Transport::Clock::now() + options.close_timeout);
+      co_return ended("drained while idle");
+    }
+
+    waiting_for_request_ = in_.empty();
+    auto got = co_await read_more(due ? *due : Transport::Clock::now() + options.keep_alive_idle);
+    waiting_for_request_ = false;
+    if (!got && got.error().kind == Error::Kind::timed_out && in_.empty()) {
+      if (draining_) continue;
+      co_await transport_->close_gracefully(Transport::Linger::no,
+                                            Transport::Clock::now() + options.close_timeout);
+      co_return ended("idle");
+    }
+    if (!got && got.error().kind == Error::Kind::timed_out)
+      co_return tl::unexpected(co_await refuse_and_close(Malformed{"header_timeout", 408}));
+    if (!got) co_return tl::unexpected(std::move(got.error().message));
+    if (*got == 0) {
+      co_await transport_->close_gracefully(Transport::Linger::no,
+                                            Transport::Clock::now() + options.close_timeout);
+      co_return ended(in_.empty() ? "closed by peer" : "closed by peer within a request head");
+    }
+    if (!due) due = Transport::Clock::now() + options.header_timeout;
+  }
+}
+
+asio::awaitable<std::string> HttpConnection::refuse_and_close(Malformed why) {
+  context_.observer.request_rejected(why.reason);
+  tunnel::RequestHead unparsed;
+  unparsed.method = "GET";
+  unparsed.keep_alive = false;
+  Exchange exchange(*this, std::move(unparsed));
+  const bool too_large = why.status == 413 || why.status == 414 || why.status == 431;
+  auto code = too_large ? tunnel::Code::too_large : tunnel::Code::bad_request;
+  if (why.status == 408) code = tunnel::Code::timed_out;
+  const tunnel::Refusal refusal{code, "the request was refused: " + std::string(why.reason), std::nullopt,
+                                why.status};
+  co_await exchange.answer_error(refusal, std::vector<tunnel::Header>());
+  co_await transport_->close_gracefully(Transport::Linger::yes,
+                                        Transport::Clock::now() + context_.options.close_timeout);
+  co_return "refused: " + std::string(why.reason);
+}
+
+asio::awaitable<Result<std::size_t>> HttpConnection::read_more(Transport::Clock::time_point deadline) {
+  // One per thread and used without suspension: an idle connection owns no buffer.
+  thread_local std::array<std::byte, 16 * 1024> arrived;
+  for (;;) {
+    if (auto ready = co_await transport_->wait_readable(deadline); !ready)
+      co_return tl::unexpected(std::move(ready.error()));
+    auto got = transport_->try_read(arrived);
+    if (!got) co_return tl::unexpected(std::move(got.error()));
+    if (!*got) continue;
+    in_.append(reinterpret_cast<const char*>(arrived.data()), **got);
+    co_return **got;
+  }
+}
+
+void HttpConnection::forget_consumed(std::size_t bytes) {
+  if (bytes == in_.size())
+    in_ = {};
+  else
+    in_.erase(0, bytes);
+}
+
+void HttpConnection::drain() {
+  draining_ = true;
+  if (waiting_for_request_) transport_->expire_read();
+}
+
+}  // namespace tunneld::edge

@@ -1,0 +1,140 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <boost/asio/steady_timer.hpp>
+
+#include "tunneld/edge/options.h"
+#include "tunneld/edge/transport.h"
+#include "tunneld/edge/websocket_frames.h"
+#include "tunneld/tunnel/http_exchange.h"
+#include "tunneld/tunnel/observer.h"
+
+namespace tunneld::edge {
+
+/// A caller's WebSocket after the 101, server side. Lives on its connection's thread.
+///
+/// Holds no payload: frames are taken apart in the reader's own buffer. Control frames go between data
+/// frames, never behind them in a queue; of several pings only the newest is answered.
+class WebSocket : public std::enable_shared_from_this<WebSocket> {
+ public:
+  using Clock = Transport::Clock;
+  using Ending = tunnel::WebSocketStream::Ending;
+  /// Part of a message; `message_end` with its last byte (or none, for an empty rest).
+  struct Piece {
+    std::size_t bytes = 0;
+    bool text = false;
+    bool message_end = false;
+    bool ended = false;  // the peer's direction is over, in good order
+  };
+
+  /// `early` is what came behind the request's head. Counted as opened; as closed when it ends.
+  static std::shared_ptr<WebSocket> open(std::shared_ptr<Transport> transport, std::string early,
+                                         const Options& options, tunnel::Observer& observer,
+                                         access::Tier tier, bool empty_message_ends);
+  ~WebSocket();
+
+  asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into);
+  /// Like read(), but stops at the end of each message.
+  asio::awaitable<Result<Piece>> read_piece(std::span<std::byte> into);
+  asio::awaitable<Result<void>> write(std::span<const std::byte> bytes);
+  /// One frame; `opcode` continuation goes on with a message that had fin false.
+  asio::awaitable<Result<void>> write_frame(Opcode opcode, bool fin, std::span<const std::byte> bytes);
+  asio::awaitable<Result<void>> shutdown_write();
+  asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason);
+  void close() noexcept;
+  Ending ending() const { return ending_; }
+
+ private:
+  WebSocket(std::shared_ptr<Transport> transport, std::string early, const Options& options,
+            tunnel::Observer& observer, access::Tier tier, bool empty_message_ends);
+
+  enum class StopAt { buffer_end, message_end };
+  asio::awaitable<Result<Piece>> receive(std::span<std::byte> into, StopAt stop);
+  /// Bytes into `into`, minding the heartbeat; 0 at the end of the transport.
+  asio::awaitable<Result<std::size_t>> receive_bytes(std::span<std::byte> into);
+  /// Payload to the front of `bytes`, events to their handlers; what lies behind a stop goes to early_.
+  Piece take_apart(std::span<std::byte> bytes, StopAt stop);
+  /// The same when only control frames may come; true if anything else did.
+  bool take_apart_after_end(std::span<std::byte> bytes);
+  void on_event(FrameDecoder::Event event);
+  void on_ping();
+  void on_pong();
+  /// Nothing came until receive_deadline(): pings, or fails the WebSocket and returns false.
+  bool on_silence();
+  Clock::time_point receive_deadline() const;
+  /// Sends a Close (once) and remembers how it ended.
+  void send_close(std::uint16_t code, std::string_view reason, bool by_peer);
+  void send_control(const std::string& frame);
+  void flush_controls();
+  asio::awaitable<void> wait_for_writer(Clock::time_point deadline);
+  asio::awaitable<void> end_transport();
+  /// Goes on answering pings and minding the heartbeat when the owner has no more reason to read().
+  void start_watching();
+  static asio::awaitable<void> watch(std::shared_ptr<WebSocket> self);
+  void report_closed();
+  Error broken() const;
+
+  std::shared_ptr<Transport> transport_;
+  std::string early_;
+  const Options& options_;
+  tunnel::Observer& observer_;
+  access::Tier tier_;
+  bool empty_message_ends_;
+  FrameDecoder decoder_;
+
+  Clock::time_point opened_ = Clock::now();
+  Clock::time_point heard_ = opened_;
+  std::optional<Clock::time_point> ping_sent_;
+  Clock::time_point ping_window_ = opened_;
+  unsigned pings_in_window_ = 0;
+  std::uint64_t pings_made_ = 0;
+  bool pinged_ = false;             // since heard_
+  Clock::duration frame_waited_{};  // spent waiting for the rest of a frame ...
+  std::size_t frame_bytes_ = 0;     // ... and what came of it meanwhile
+
+  bool reading_ = false;
+  bool writing_ = false;
+  bool watching_ = false;
+  std::string controls_;             // to send after the data frame under way
+  std::optional<std::string> pong_;  // likewise; replaced by newer ones
+  bool peer_ended_ = false;          // empty message received
+  bool we_ended_ = false;            // empty message or Close sent
+  bool close_sent_ = false;
+  bool close_received_ = false;
+  bool failed_ = false;
+  bool closing_ = false;  // close_with() is under way: data is discarded
+  Clock::time_point close_deadline_ = Clock::time_point::max();
+  Ending ending_;
+  bool ending_known_ = false;
+  bool reported_ = false;
+  asio::steady_timer changed_;  // cancelled to wake whoever waits for the writer or the reader
+};
+
+/// What the handler owns. The connection keeps only a weak hold on the WebSocket, for draining.
+class WebSocketDoor final : public tunnel::WebSocketStream {
+ public:
+  explicit WebSocketDoor(std::shared_ptr<WebSocket> websocket) : websocket_(std::move(websocket)) {}
+  ~WebSocketDoor() override { websocket_->close(); }
+
+  asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into) override {
+    return websocket_->read(into);
+  }
+  asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override {
+    return websocket_->write(bytes);
+  }
+  asio::awaitable<Result<void>> shutdown_write() override { return websocket_->shutdown_write(); }
+  void close() noexcept override { websocket_->close(); }
+  asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason) override {
+    return websocket_->close_with(code, reason);
+  }
+  Ending ending() const override { return websocket_->ending(); }
+  WebSocket& websocket() { return *websocket_; }
+
+ private:
+  std::shared_ptr<WebSocket> websocket_;
+};
+
+}  // namespace tunneld::edge

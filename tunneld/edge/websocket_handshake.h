@@ -1,0 +1,14 @@
+#pragma once
+
+#include <tl/expected.hpp>
+
+#include "tunneld/tunnel/http_exchange.h"
+
+namespace tunneld::edge {
+
+/// The 101 answer to a WebSocket upgrade (RFC 6455 4.2), or what is wrong with the request: status 426
+/// when only the version is, else 400. Extensions are never agreed to.
+tl::expected<tunnel::ResponseHead, tunnel::Malformed> websocket_answer(const tunnel::RequestHead& request,
+                                                                       const tunnel::WebSocketAccept& accept);
+
+}  // namespace tunneld::edge
