@@ -114,6 +114,7 @@ class Loader {
     auto root = yaml::parse(text, name);
     if (!root) {
       error(root.error().message);
+      unreadable_ = true;
       return;
     }
     if (root->kind != yaml::Node::Kind::null && root->kind != yaml::Node::Kind::map) {
@@ -197,6 +198,7 @@ class Loader {
   }
 
   void required() {
+    if (unreadable_) return;  // what is missing may stand in the part that could not be read
     for (const auto& entry : schema_.entries_) {
       if (!entry.docs.required || mentioned_.contains(entry.key)) continue;
       error((file_.empty() ? "configuration: " : file_ + ": ") + missing(entry));
@@ -464,6 +466,7 @@ class Loader {
 
   const Schema& schema_;
   std::string file_;
+  bool unreadable_ = false;
   std::map<std::string, Schema::Commit> commits_;
   std::map<std::string, std::string> origins_;
   std::set<std::string> mentioned_;  // keys that some source names, rightly or wrongly

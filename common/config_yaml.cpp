@@ -110,6 +110,18 @@ int line_of(std::string_view text, std::size_t offset) {
          static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n'));
 }
 
+/// yaml-cpp's messages repeat bytes of the file.
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return byte < 0x20 || byte >= 0x7F;
+      },
+      '?');
+  return text;
+}
+
 /// Whether white space at the start of the line (from 0) holds a tab: yaml-cpp's own words for
 /// this common mistake do not name it.
 bool indented_with_tab(std::string_view text, int line) {
@@ -148,7 +160,7 @@ Result<Node> parse(std::string_view text, std::string_view name) {
   } catch (const YAML::Exception& error) {
     const bool tab = indented_with_tab(text, error.mark.line);
     return refuse(error.mark.line + 1,
-                  tab ? "is indented with a tab; use spaces" : "is not valid YAML: " + error.msg);
+                  tab ? "is indented with a tab; use spaces" : "is not valid YAML: " + printable(error.msg));
   } catch (const std::exception& error) {
     return refuse(1, std::string("is not valid YAML: ") + error.what());
   }

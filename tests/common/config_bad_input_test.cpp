@@ -284,6 +284,13 @@ TEST(BadConfig, NamesWhatIsMissingAndWhereToSetIt) {
             "configuration: auth.issuer: is required and not set; set it in the file or as APP_AUTH_ISSUER");
 }
 
+TEST(BadConfig, ThatIsNoYamlIsNotAlsoBlamedForWhatIsMissing) {
+  Options options;
+  config::Schema schema = schema_of(options);
+  EXPECT_EQ(schema.load({.file_name = "f.yaml", .file_text = "ssh: \"\\\n\\\xC3\xA4\""}).error().message,
+            "f.yaml:2: is not valid YAML: unknown escape character: ?");
+}
+
 TEST(BadConfig, NeverQuotesASecret) {
   const std::string file =
       refusal({.file_name = "f.yaml",
