@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/config_file.h"
 #include "tests/common/config_sample.h"
 
 // Whatever a configuration file says: no crash, no hang, errors without control characters, and a
