@@ -48,18 +48,30 @@ function(room_test room folder)
   gtest_discover_tests(test_${room} TEST_PREFIX "${room}." DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
 endfunction()
 
-# fuzz_targets(<folder>): each <name>_fuzz.cpp becomes a libFuzzer program of that name. The file says which
-# rooms it links in a comment line of its own:   // links: tunneld_tunnel common
+# fuzz_targets(<folder>): each <name>_fuzz.cpp becomes a libFuzzer program of that name, linked with the rooms
+# whose headers it includes, and those a line `// room: <target>...` names (needed where a header of the tests
+# stands between).
 function(fuzz_targets folder)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_fuzz.cpp)
   foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
-    file(STRINGS ${source} links REGEX "^// links: " LIMIT_COUNT 1)
-    if(NOT links)
-      message(FATAL_ERROR "${source}: no line `// links: <rooms>` says which rooms it fuzzes")
-    endif()
-    string(REGEX REPLACE "^// links: +" "" links "${links}")
+    file(STRINGS ${source} includes REGEX "^#include \"(common|tunneld|tunnelctl)/")
+    file(STRINGS ${source} links REGEX "^// room: ")
+    string(REGEX REPLACE "// room: +" "" links "${links}")
     separate_arguments(links)
+    foreach(include ${includes})
+      # "tunneld/tunnel/http1.h" belongs to tunneld_tunnel, "tunneld/config.h" to tunneld_app.
+      string(REGEX REPLACE "^#include \"(.*)/[^/]*\".*" "\\1" room "${include}")
+      string(REPLACE "/" "_" room ${room})
+      if(room MATCHES "^tunneld$|^tunnelctl$")
+        string(APPEND room "_app")
+      endif()
+      list(APPEND links ${room})
+    endforeach()
+    list(REMOVE_DUPLICATES links)
+    if(NOT links)
+      message(FATAL_ERROR "${source} includes no header of a room and has no line `// room: <target>`")
+    endif()
     add_executable(${name} ${source})
     target_link_libraries(${name} PRIVATE project_warnings ${links})
     target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
