@@ -70,10 +70,10 @@ Result<LocalIssuer> LocalIssuer::generate() {
 Result<LocalIssuer> LocalIssuer::load(const std::string& path) {
   auto pem = read_secret_file(path, kMaxKeyFileBytes);
   if (!pem) return tl::unexpected(pem.error());
-  const BioHandle bio(BIO_new_mem_buf(pem->data(), static_cast<int>(pem->size())));
+  const std::string_view text = pem->reveal();
+  const BioHandle bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
   std::shared_ptr<EVP_PKEY> key(
       bio ? PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr) : nullptr, EVP_PKEY_free);
-  OPENSSL_cleanse(pem->data(), pem->size());
   const std::string remedy =
       "; restore it from a backup, or remove it to have a new one made (tokens in use become invalid)";
   if (!key) return bad(path + ": holds no unencrypted private key in PEM" + remedy);
@@ -103,14 +103,11 @@ Result<void> LocalIssuer::save(const std::string& path) const {
     return fail(Error::Kind::bug, "OpenSSL cannot write the issuer's key");
   char* data = nullptr;
   const long size = BIO_get_mem_data(bio.get(), &data);
-  std::string pem(data, static_cast<std::size_t>(size));
-  auto created = create_secret_file(path, pem);
-  OPENSSL_cleanse(pem.data(), pem.size());
-  return created;
+  return create_secret_file(path, Secret(std::string(data, static_cast<std::size_t>(size))));
 }
 
-Result<std::string> LocalIssuer::sign(const TokenRequest& request, const Names& names,
-                                      std::chrono::system_clock::time_point now) const {
+Result<Secret> LocalIssuer::sign(const TokenRequest& request, const Names& names,
+                                 std::chrono::system_clock::time_point now) const {
   if (auto checked = check(request); !checked) return tl::unexpected(checked.error());
   std::array<unsigned char, 16> id;
   if (RAND_bytes(id.data(), static_cast<int>(id.size())) != 1)
@@ -138,7 +135,7 @@ Result<std::string> LocalIssuer::sign(const TokenRequest& request, const Names& 
       EVP_DigestSign(context.get(), signature.data(), &size, as_bytes(token), token.size()) != 1)
     return fail(Error::Kind::bug, "OpenSSL cannot sign with the issuer's key");
   token += '.' + base64url_encode(bytes_of(signature.data(), size));
-  return token;
+  return Secret(std::move(token));
 }
 
 std::string LocalIssuer::jwks() const {

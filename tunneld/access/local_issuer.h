@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "common/secret.h"
 #include "tunneld/access/principal.h"
 
 struct evp_pkey_st;
@@ -44,8 +45,8 @@ class LocalIssuer {
     std::string tier_claim = "tier";
     std::string scope_claim = "scope";
   };
-  Result<std::string> sign(const TokenRequest& request, const Names& names,
-                           std::chrono::system_clock::time_point now) const;
+  Result<Secret> sign(const TokenRequest& request, const Names& names,
+                      std::chrono::system_clock::time_point now) const;
 
   /// The verification key as a JWK Set, for JwkSet::parse and for other verifiers.
   std::string jwks() const;

@@ -32,13 +32,7 @@ class Descriptor {
   int fd_;
 };
 
-/// Wipes what it guards: a failed read must not leave half a key in freed memory.
-void wipe(std::string& secret) {
-  OPENSSL_cleanse(secret.data(), secret.size());
-  secret.clear();
-}
-
-bool write_all(int fd, const std::string& content) {
+bool write_all(int fd, std::string_view content) {
   for (std::size_t done = 0; done < content.size();) {
     const ssize_t wrote = ::write(fd, content.data() + done, content.size() - done);
     if (wrote < 0 && errno == EINTR) continue;
@@ -60,7 +54,7 @@ bool rename_new(const std::string& from, const std::string& to) {
 
 }  // namespace
 
-Result<std::string> read_secret_file(const std::string& path, std::size_t max_bytes) {
+Result<Secret> read_secret_file(const std::string& path, std::size_t max_bytes) {
   // Non-blocking: a FIFO in the file's place must not hang the start.
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0)
@@ -76,31 +70,30 @@ Result<std::string> read_secret_file(const std::string& path, std::size_t max_by
   }
   std::string content(max_bytes + 1, '\0');
   std::size_t size = 0;
-  while (size < content.size()) {
+  int error = 0;
+  while (size < content.size() && error == 0) {
     const ssize_t got = ::read(file.get(), content.data() + size, content.size() - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      const int error = errno;
-      wipe(content);
-      return failed(Error::Kind::denied, path, "cannot read", error);
-    }
     if (got == 0) break;
-    size += static_cast<std::size_t>(got);
+    if (got > 0)
+      size += static_cast<std::size_t>(got);
+    else if (errno != EINTR)
+      error = errno;
   }
-  if (size > max_bytes) {
-    wipe(content);
+  const bool too_large = size > max_bytes;
+  Secret secret(content.substr(0, size));
+  OPENSSL_cleanse(content.data(), content.size());
+  if (error != 0) return failed(Error::Kind::denied, path, "cannot read", error);
+  if (too_large)
     return fail(Error::Kind::bad_input, path + ": is larger than " + std::to_string(max_bytes) + " bytes");
-  }
-  content.resize(size);
-  return content;
+  return secret;
 }
 
-Result<void> create_secret_file(const std::string& path, const std::string& content) {
+Result<void> create_secret_file(const std::string& path, const Secret& content) {
   std::string temporary = path + ".XXXXXX";
   const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // mode 0600
   if (file.get() < 0) return failed(Error::Kind::denied, path, "cannot create a file beside it", errno);
   const char* step = nullptr;
-  if (!write_all(file.get(), content))
+  if (!write_all(file.get(), content.reveal()))
     step = "cannot write";
   else if (::fsync(file.get()) != 0)
     step = "cannot flush to disk";
@@ -118,17 +111,16 @@ Result<void> create_secret_file(const std::string& path, const std::string& cont
   return {};
 }
 
-Result<std::string> read_shared_secret(const std::string& path) {
-  auto secret = read_secret_file(path, 4096);
-  if (!secret) return secret;
-  if (secret->ends_with('\n')) secret->pop_back();
-  if (secret->ends_with('\r')) secret->pop_back();
-  if (secret->size() < 32) {
-    wipe(*secret);
+Result<Secret> read_shared_secret(const std::string& path) {
+  auto content = read_secret_file(path, 4096);
+  if (!content) return content;
+  std::string_view secret = content->reveal();
+  if (secret.ends_with('\n')) secret.remove_suffix(1);
+  if (secret.ends_with('\r')) secret.remove_suffix(1);
+  if (secret.size() < 32)
     return fail(Error::Kind::bad_input,
                 path + ": a shared secret needs at least 32 bytes; make one with: openssl rand -base64 48");
-  }
-  return secret;
+  return Secret(std::string(secret));
 }
 
 }  // namespace tunneld::access
