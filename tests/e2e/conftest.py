@@ -62,7 +62,7 @@ def pytest_runtest_makereport(item, call):
     for program in process.running:
         printed = program.fresh_output() if call.when != "setup" or report.failed else ""
         if report.failed:
-            report.sections.append((f"{program.name} (pid {program.pid})", printed[-6000:]))
+            report.sections.append((f"{program.name} (pid {program.pid})", printed))
 
 
 def patience():

@@ -16,7 +16,7 @@ class Died(AssertionError):
 
 
 class Program:
-    """One child process. `output()` is stdout and stderr together, in the order they were written.
+    """One child process; what it prints is kept in two files of its folder.
 
     Start it from the main thread: it ends with the thread that started it.
     """
@@ -25,18 +25,19 @@ class Program:
         self.name = name
         self.argv = [str(word) for word in argv]
         self.directory = pathlib.Path(directory)
-        self.log = self.directory / f"{name}.log"
-        self._seen = 0
+        self.log = self.directory / f"{name}.log"  # standard output
+        self.errors = self.directory / f"{name}.err"
+        self._seen = [0, 0]
         ids = {}
         if user is not None:
             ids = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         # Should this test run be killed itself, the kernel ends what it started. By setpriv and not by
         # preexec_fn, which may deadlock beside threads.
         command = ["setpriv", "--pdeathsig", "KILL", "--", *self.argv]
-        with open(self.log, "ab") as log:
+        with open(self.log, "ab") as log, open(self.errors, "ab") as errors:
             self.process = subprocess.Popen(
                 command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=stdout or log,
-                stderr=log, env={**os.environ, **(env or {})}, pass_fds=extra_fds,
+                stderr=errors, env={**os.environ, **(env or {})}, pass_fds=extra_fds,
                 start_new_session=True, **ids)
         running.append(self)
 
@@ -44,13 +45,21 @@ class Program:
     def pid(self):
         return self.process.pid
 
-    def output(self):
+    def printed(self):
+        """Standard output so far."""
         return self.log.read_bytes().decode("utf-8", "replace")
+
+    def output(self):
+        """Standard output and standard error so far, one after the other."""
+        return self.printed() + self.errors.read_bytes().decode("utf-8", "replace")
 
     def fresh_output(self):
         """What was printed since the last call: what belongs to the test that just ran."""
-        text = self.output()
-        fresh, self._seen = text[self._seen:], len(text)
+        fresh = ""
+        for at, path in enumerate((self.log, self.errors)):
+            text = path.read_bytes()
+            fresh += text[self._seen[at]:].decode("utf-8", "replace")[-6000:]
+            self._seen[at] = len(text)
         return fresh
 
     def alive(self):

@@ -173,7 +173,7 @@ class Tunneld:
 
     def log_records(self):
         """The JSON log lines so far; a line that is not JSON fails the test."""
-        return [json.loads(line) for line in self.program.output().splitlines() if line.strip()]
+        return [json.loads(line) for line in self.program.printed().splitlines() if line.strip()]
 
     def check_secrets(self):
         """No token ever handed out appears in the log, the arguments or the metrics."""
