@@ -368,7 +368,7 @@ def start_or_status(daemon):
 @pytest.mark.short
 def test_a_full_disk_for_the_log_stops_no_request(new_tunneld):
     """/dev/full takes no byte, as a full disk does."""
-    daemon = new_tunneld(log={"file": "/dev/full", "level": "DEBUG"}, start=False)
+    daemon = new_tunneld(log={"output": "/dev/full", "level": "DEBUG"}, start=False)
     started = start_or_status(daemon)
     assert started is True, f"it must serve on without a log, but ended with {started}: {daemon.program.output()}"
     token = daemon.token()
@@ -380,7 +380,7 @@ def test_a_full_disk_for_the_log_stops_no_request(new_tunneld):
 
 
 def test_a_log_file_that_cannot_be_opened_stops_the_start_naming_it(new_tunneld):
-    daemon = new_tunneld(log={"file": "/nowhere/at/all.log"}, start=False)
+    daemon = new_tunneld(log={"output": "/nowhere/at/all.log"}, start=False)
     status, output = refusal_to_start(daemon)
     assert status not in (0, None) and "/nowhere/at/all.log" in output
 
@@ -389,7 +389,7 @@ def test_a_log_file_is_opened_anew_on_sighup(new_tunneld, new_directory):
     directory = new_directory("log")
     directory.mkdir()
     file = directory / "tunneld.log"
-    daemon = new_tunneld(log={"file": str(file)})
+    daemon = new_tunneld(log={"output": str(file)})
     wait_until(lambda: file.exists() and file.stat().st_size, 10, "the log is written")
     file.rename(directory / "old.log")
     daemon.program.send(signal.SIGHUP)

@@ -424,4 +424,4 @@ def test_a_thousand_idle_connections_cost_little_and_harm_nobody(new_tunneld, re
     assert each < limit
     for connection in held:
         connection.close()
-    wait_until(lambda: daemon.program.open_files() < 200, 20, "their descriptors are closed")
+    wait_until(lambda: daemon.open_files() < 200, 20, "their descriptors are closed")

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import pathlib
 import time
 
 import aiohttp
@@ -189,9 +188,7 @@ class Memory:
 
     def __init__(self, tunneld):
         self.program = tunneld.program
-        # 5 makes the peak start anew: see proc(5).
-        pathlib.Path(f"/proc/{self.program.pid}/clear_refs").write_text("5")
-        self.before = self.program.resident_bytes()
+        self.before = self.program.forget_peak()
 
     def growth(self):
         return self.program.peak_resident_bytes() - self.before

@@ -83,6 +83,16 @@ def test_a_machine_missing_from_known_hosts_is_refused(new_tunneld, far, new_dir
     assert code_of(get(daemon, daemon.token())) == "TUNNEL_015"
 
 
+def test_trust_on_first_use_learns_once_and_never_again(new_tunneld, far):
+    daemon = new_tunneld(via=far, upstream={"host_key_fingerprint": None, "trust_on_first_use": True})
+    token = daemon.token()
+    assert get(daemon, token).status_code == 200
+    far.new_host_key()
+    far.restart()
+    wait_until(lambda: (answer := get(daemon, token)).status_code == 502 and code_of(answer) == "TUNNEL_015", 30,
+               "the changed key is refused")
+
+
 def test_a_far_side_that_does_not_know_our_key_is_an_ssh_error(new_tunneld, far):
     daemon = new_tunneld(via=far)
     far.authorized_keys.write_text("")
@@ -365,6 +375,6 @@ def test_forty_streams_opened_and_closed_leave_nothing_behind(new_tunneld, far, 
 
     asyncio.run(scenario())
     wait_until(lambda: daemon.metric("tunnel_ssh_channels") == 0, 20, "every channel is closed")
-    files = daemon.program.open_files()
+    files = daemon.open_files()
     asyncio.run(scenario())
-    wait_until(lambda: daemon.program.open_files() <= files, 20, "no descriptor is left over")
+    wait_until(lambda: daemon.open_files() <= files, 20, "no descriptor is left over")

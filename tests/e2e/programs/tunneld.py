@@ -171,6 +171,10 @@ class Tunneld:
                 total += value
         return total
 
+    def open_files(self):
+        """As the daemon counts them: /proc/PID/fd of a process that forbids core dumps is root's alone."""
+        return self.metric("process_open_fds")
+
     def log_records(self):
         """The JSON log lines so far; a line that is not JSON fails the test."""
         return [json.loads(line) for line in self.program.printed().splitlines() if line.strip()]
