@@ -42,7 +42,7 @@ TEST(MetricNames, CarryTheirUnitAsSuffix) {
     } else {
       for (const char* suffix : {"_seconds", "_bytes", "_ratio", "_ms"}) EXPECT_FALSE(stem.ends_with(suffix));
     }
-    if (metric.type == Type::histogram) EXPECT_FALSE(unit.empty());
+    EXPECT_FALSE(metric.type == Type::histogram && unit.empty());
   }
 }
 
