@@ -238,8 +238,8 @@ class Loader {
 
   /// A key as it was written; quoted only when it could garble the message.
   static std::string printable(const std::string& key) {
-    const std::string quoted = quote(key);
-    return quoted.size() == key.size() + 2 && !key.empty() ? key : quoted;
+    std::string quoted = quote(key);
+    return !key.empty() && quoted == '"' + key + '"' ? key : quoted;
   }
 
   static std::string missing(const Schema::Entry& entry) {
