@@ -291,6 +291,16 @@ TEST(BadConfig, ThatIsNoYamlIsNotAlsoBlamedForWhatIsMissing) {
             "f.yaml:2: is not valid YAML: unknown escape character: ?");
 }
 
+TEST(BadConfig, KeepsControlBytesOutOfItsWordsWhateverTheirNumber) {
+  // Found by fuzzing: cut and escaped, a name of some lengths looked as long as it was at first.
+  for (std::size_t count = 0; count < 600; ++count) {
+    const std::string key = "zebra" + std::string(count, '\r') + "x";
+    const std::string message = refusal({.file_name = "f.yaml", .file_text = "\"" + key + "\": 1"});
+    EXPECT_EQ(message.find('\r'), std::string::npos) << count;
+    EXPECT_EQ(refusal({.overrides = {key + "=1"}}).find('\r'), std::string::npos) << count;
+  }
+}
+
 TEST(BadConfig, NeverQuotesASecret) {
   const std::string file =
       refusal({.file_name = "f.yaml",
