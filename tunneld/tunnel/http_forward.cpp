@@ -57,7 +57,10 @@ class Forwarding : DeadlineWatch::Entry {
     small_ = std::holds_alternative<NoBody>(request_.body) ||
              (sized != nullptr && sized->bytes <= kSmallBody && !request_.expects_continue);
     build_head();
-    if (small_ && sized != nullptr && !co_await take_small_body(sized->bytes)) co_return caller_failed();
+    if (small_ && sized != nullptr) {
+      const bool taken = co_await take_small_body(sized->bytes);
+      if (!taken) co_return caller_failed();
+    }
 
     auto source = HttpPool::Source::idle_or_new;
     for (;;) {
@@ -185,7 +188,11 @@ class Forwarding : DeadlineWatch::Entry {
       touch();
       buffer.note(*got);
     }
-    if (chunked && !co_await lease_.stream->write(bytes_of(chunk_end(exchange_.trailers())))) co_return;
+    if (chunked) {
+      const auto last = chunk_end(exchange_.trailers());
+      const auto ended = co_await lease_.stream->write(bytes_of(last));
+      if (!ended) co_return;
+    }
     request_done_ = true;
     sent_at_ = Clock::now();
     touch();
@@ -320,12 +327,13 @@ class Forwarding : DeadlineWatch::Entry {
           fail(Fault::cut, std::string(decoded.error().reason));
         co_return false;
       }
-      if (first) {
-        if (!co_await send_first(head, decoded->data)) co_return false;
-        first = false;
-      } else if (!decoded->data.empty() && !co_await send_piece(decoded->data)) {
-        co_return false;
-      }
+      bool sent = true;
+      if (first)
+        sent = co_await send_first(head, decoded->data);
+      else if (!decoded->data.empty())
+        sent = co_await send_piece(decoded->data);
+      if (!sent) co_return false;
+      first = false;
       if (decoded->done) break;
       if (!co_await read_more())
         co_return fail_cut("the service closed the connection in the middle of the body");
@@ -335,8 +343,13 @@ class Forwarding : DeadlineWatch::Entry {
 
   asio::awaitable<bool> body_until_close(const ResponseHead& head) {
     if (!co_await send_first(head, in_.take(in_.bytes().size()))) co_return false;
-    while (co_await read_more())
-      if (!co_await send_piece(in_.take(in_.bytes().size()))) co_return false;
+    for (;;) {
+      // Not `while (co_await …)`: g++ 12 makes a trap of a co_await in a loop's condition and body.
+      const bool more = co_await read_more();
+      if (!more) break;
+      const bool sent = co_await send_piece(in_.take(in_.bytes().size()));
+      if (!sent) co_return false;
+    }
     if (!at_end_) co_return fail_cut("the service's connection broke in the middle of the body");
     co_return co_await finish({});
   }
