@@ -326,6 +326,7 @@ Server::Server(Options options, Parts parts)
 Server::~Server() {
   impl_->accepting = false;
   impl_->acceptors.clear();
+  for (auto& thread : impl_->threads) thread.sessions.clear();  // they hold this and would keep it alive
 }
 
 Result<void> Server::start() {
