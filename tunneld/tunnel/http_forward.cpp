@@ -27,6 +27,8 @@ constexpr std::uint64_t kSmallBody = 16 * 1024;
 constexpr unsigned kMaxInterim = 32;
 /// Payload is reported to the observer in pieces of at least this size, and at the end.
 constexpr std::uint64_t kReportBytes = 256 * 1024;
+/// By name, for g++ 12 destroys some temporaries of a co_await expression twice.
+const std::vector<Header> kNoTrailers;
 /// "<16 hex digits>\r\n" before and "\r\n" after a chunk.
 constexpr std::size_t kChunkSpare = 18;
 
@@ -214,15 +216,19 @@ class Forwarding : DeadlineWatch::Entry {
       if (!co_await read_head()) co_return;
       if (answer_.status >= 200) break;
       if (answer_.status == 101) {
-        if (upgrade_passes(request_) && request_done_) co_return co_await upgraded();
-        co_return fail(Fault::broken_head, "101 without being asked to upgrade");
+        if (upgrade_passes(request_) && request_done_)
+          co_await upgraded();
+        else
+          fail(Fault::broken_head, "101 without being asked to upgrade");
+        co_return;
       }
       if (++interim > kMaxInterim) co_return fail(Fault::broken_head, "too many interim answers");
       if (answer_.status == 100) {
         let_body_go();
       } else if (request_.minor_version == 1) {
         // What a caller misses of an interim answer it is free to miss; a broken connection shows later.
-        co_await exchange_.send_interim(for_caller());
+        const auto interim_head = for_caller();
+        co_await exchange_.send_interim(interim_head);
       }
     }
     answered_ = true;
@@ -296,7 +302,7 @@ class Forwarding : DeadlineWatch::Entry {
     head_sent_ = true;
     ++waits_for_caller_;
     auto sent = co_await exchange_.send_head(head);
-    if (sent) sent = co_await exchange_.finish({});
+    if (sent) sent = co_await exchange_.finish(kNoTrailers);
     co_return sent_to_caller(sent);
   }
 
@@ -311,7 +317,7 @@ class Forwarding : DeadlineWatch::Entry {
       left -= piece.size();
       if (!co_await send_piece(piece)) co_return false;
     }
-    co_return co_await finish({});
+    co_return co_await finish(kNoTrailers);
   }
 
   asio::awaitable<bool> chunked_body(const ResponseHead& head) {
@@ -338,7 +344,7 @@ class Forwarding : DeadlineWatch::Entry {
       if (!co_await read_more())
         co_return fail_cut("the service closed the connection in the middle of the body");
     }
-    co_return co_await finish(request_.minor_version == 1 ? decoder.trailers() : std::vector<Header>{});
+    co_return co_await finish(request_.minor_version == 1 ? decoder.trailers() : kNoTrailers);
   }
 
   asio::awaitable<bool> body_until_close(const ResponseHead& head) {
@@ -351,7 +357,7 @@ class Forwarding : DeadlineWatch::Entry {
       if (!sent) co_return false;
     }
     if (!at_end_) co_return fail_cut("the service's connection broke in the middle of the body");
-    co_return co_await finish({});
+    co_return co_await finish(kNoTrailers);
   }
 
   /// More bytes of the body into in_; false at the service's end (at_end_) or when the channel broke.
@@ -396,7 +402,8 @@ class Forwarding : DeadlineWatch::Entry {
   asio::awaitable<void> upgraded() {
     status_ = 101;
     head_sent_ = true;
-    auto caller = co_await exchange_.upgrade(for_caller());
+    const auto switching = for_caller();
+    auto caller = co_await exchange_.upgrade(switching);
     if (!caller) {
       caller_error_ = caller.error();
       co_return;
@@ -405,7 +412,8 @@ class Forwarding : DeadlineWatch::Entry {
     upgraded_ = true;
     const auto early = in_.take(in_.bytes().size());
     if (!early.empty()) {
-      if (const auto sent = co_await (*caller)->write(early); !sent) {
+      const auto sent = co_await (*caller)->write(early);
+      if (!sent) {
         caller_error_ = sent.error();
         co_return;
       }
