@@ -48,8 +48,8 @@ tunnel::Served<Authenticator::Caller> Authenticator::authenticate(const tunnel::
   auto* verifier = verifier_.load(std::memory_order_acquire);
   if (verifier == nullptr) {
     observer_.auth_attempt(false, "no_keys");
-    return tl::unexpected(
-        Refusal{Code::unavailable, "the token keys were not fetched yet", std::chrono::seconds(5)});
+    return tl::unexpected(Refusal{Code::unavailable, "the keys of the token issuer could not be fetched",
+                                  std::chrono::seconds(5)});
   }
   const auto refuse = [this](const access::Rejection& why) {
     observer_.auth_attempt(false, access::label(why.reason));

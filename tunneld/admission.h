@@ -55,10 +55,9 @@ class Authenticator {
   /// may help the next try.
   Authenticator(tunnel::Observer& observer, std::function<void()> on_unknown_key);
 
-  /// Until it is given, every request is refused as unavailable: no keys were fetched yet.
-  void set_verifier(access::TokenVerifier& verifier) {
-    verifier_.store(&verifier, std::memory_order_release);
-  }
+  /// While there is none (no keys were fetched yet, or they are too old), every request is refused as
+  /// unavailable. The verifier outlives the last request.
+  void set_verifier(access::TokenVerifier* verifier) { verifier_.store(verifier, std::memory_order_release); }
 
   struct Caller {
     std::shared_ptr<const access::VerifiedToken> token;

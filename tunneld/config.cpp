@@ -370,18 +370,26 @@ void bind(config::Schema& schema, Config& config) {
   schema.add_list<UpstreamConfig>(
       "upstreams", &config.upstreams, bind_upstream,
       {.help = "The sshds that tunneld dials, and the services behind them.", .unique = "name"});
-  using Level = Config::Log::Level;
-  schema.add_enum(
-      "log.level", &config.log.level,
-      {{"ERROR", Level::error},
-       {"WARN", Level::warn},
-       {"INFO", Level::info},
-       {"DEBUG", Level::debug},
-       {"TRACE", Level::trace}},
-      {.help = "How much is logged.", .example = "INFO", .hot = true, .old_names = {{"LOG_LEVEL", ""}}});
-  schema.add("log.file", &config.log.file,
-             {.help = "Log to this file instead of standard output. SIGHUP opens it anew, for logrotate.",
+  using logging::Format;
+  using logging::Level;
+  schema.add_enum("log.level", &config.log.level,
+                  {{"ERROR", Level::error},
+                   {"WARN", Level::warn},
+                   {"INFO", Level::info},
+                   {"DEBUG", Level::debug},
+                   {"TRACE", Level::trace}},
+                  {.help = "How much is logged. Each request and stream is one line at INFO.",
+                   .example = "INFO",
+                   .hot = true,
+                   .old_names = {{"LOG_LEVEL", ""}}});
+  schema.add_enum("log.format", &config.log.format,
+                  {{"auto", Format::automatic}, {"json", Format::json}, {"text", Format::text}},
+                  {.help = "auto: text on a terminal, else one JSON object a line.", .example = "json"});
+  schema.add("log.output", &config.log.output,
+             {.help = "stdout, stderr or a file. SIGHUP opens a file anew, for logrotate.",
               .example = "/var/log/tunneld/tunneld.log"});
+  schema.add("log.instance_id", &config.log.instance_id,
+             {.help = "instanceId of each log line. Empty: the host's name.", .example = "edge-1"});
   // Read by the command line, not by the schema.
   schema.allow_variable("TUNNELD_CONFIG");
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/config_file.h"
+#include "common/log.h"
 #include "common/result.h"
 #include "tunneld/access/options.h"
 #include "tunneld/edge/tls_context.h"
@@ -82,10 +83,7 @@ struct Config {
   unsigned ssh_max_sessions = 8;
   std::vector<UpstreamConfig> upstreams;
 
-  struct Log {
-    enum class Level { error, warn, info, debug, trace } level = Level::info;
-    std::filesystem::path file;  // empty: standard output
-  } log;
+  logging::Options log;
   bool metrics_compat = true;
 };
 

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tunneld/admin/cells.h"
+#include "tunneld/tunnel/observer.h"
+
+namespace tunneld::admin {
+
+/// The daemon's numbers: takes what rooms report, and tells it to Prometheus and to the diagnostics
+/// page. Names, types and help are those of common/metric_names.h.
+/// Threads: everything may be called from any thread; the Observer's calls cost a few relaxed atomic
+/// additions (no locks, no look-ups by label).
+class Metrics final : public tunnel::Observer {
+ public:
+  struct BuildInfo {
+    std::string version, commit, tls, ssh;
+  };
+  struct Options {
+    BuildInfo build;
+    std::size_t threads = 1;            // workers whose loop lag is measured
+    std::uint64_t max_connections = 0;  // for the compatibility names of the connection pool
+    /// Asked at each scrape, because another part counts it.
+    std::function<std::uint64_t()> log_lines_dropped = [] { return std::uint64_t{0}; };
+    std::function<std::uint64_t()> active_users = [] { return std::uint64_t{0}; };
+    /// Of the public certificate, as Unix time; 0 without one.
+    std::function<double()> certificate_expiry = [] { return 0.0; };
+  };
+  explicit Metrics(Options options);
+  ~Metrics() override;
+
+  // What app itself reports.
+  void set_draining(bool draining);
+  void shutdown_took(std::string_view reason, Duration took);
+  void loop_lagged(std::size_t thread, Duration lag);
+  void config_reloaded(bool ok);
+
+  /// The exposition: Prometheus text 0.0.4, or OpenMetrics 1.0.
+  std::string expose(bool openmetrics, bool compat) const;
+
+  /// The same numbers for /api/tunnel/diagnostics and the health page.
+  struct Snapshot {
+    std::array<std::int64_t, 3> connections_by_tier{};  // open WebSockets: free, premium, enterprise
+    std::uint64_t connections_accepted = 0;
+    std::int64_t sockets = 0;
+    std::int64_t in_flight = 0;
+    std::uint64_t succeeded = 0, failed = 0;
+    SlidingDurations::Percentiles latency;
+    std::array<std::uint64_t, 19> errors_by_code{};  // index is the code's number
+    std::int64_t ssh_sessions = 0, ssh_channels = 0, waiting = 0;
+    std::uint64_t received_bytes = 0, sent_bytes = 0;  // callers' side
+  };
+  Snapshot snapshot() const;
+
+  // tunnel::Observer
+  void socket_opened() override;
+  void socket_closed() override;
+  void socket_refused(std::string_view reason) override;
+  void setup_finished(std::string_view phase, Duration took) override;
+  void websocket_opened(access::Tier tier, std::string_view role) override;
+  void websocket_refused(std::string_view role, tunnel::Code code) override;
+  void websocket_closed(access::Tier tier, std::string_view role, std::uint16_t code,
+                        tunnel::Initiator initiator, Duration lived) override;
+  void frame_rejected(std::string_view reason) override;
+  void request_rejected(std::string_view reason) override;
+  void heartbeat_rtt(Duration rtt) override;
+  void heartbeat_timed_out() override;
+  void auth_attempt(bool accepted, std::string_view reason) override;
+  void jwks_refreshed(bool ok) override;
+  void request_started(access::Tier tier) override;
+  void request_finished(access::Tier tier, tunnel::Outcome outcome, Duration took,
+                        Duration overhead) override;
+  void error_answered(tunnel::Code code) override;
+  void bytes(tunnel::Side side, std::size_t received, std::size_t sent) override;
+  void ssh_session_opened(Duration handshake) override;
+  void ssh_session_closed() override;
+  void ssh_error(std::string_view phase, std::string_view reason) override;
+  void channel_opened() override;
+  void channel_refused(std::string_view result) override;
+  void channel_closed() override;
+  void waiting_for_channel(int change) override;
+
+ private:
+  struct Cells;
+  class Exposition;
+  void add_compatibility_names(Exposition& out) const;
+
+  const Options options_;
+  std::unique_ptr<Cells> cells_;
+};
+
+}  // namespace tunneld::admin

@@ -1,0 +1,116 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "common/result.h"
+#include "tunneld/admin/admin_handler.h"
+#include "tunneld/admin/metrics.h"
+#include "tunneld/admin/silent_observer.h"
+#include "tunneld/config.h"
+#include "tunneld/edge/server.h"
+#include "tunneld/gate.h"
+#include "tunneld/sd_notify.h"
+#include "tunneld/ssh/identity.h"
+#include "tunneld/state_dir.h"
+#include "tunneld/token_keys.h"
+#include "tunneld/worker.h"
+
+namespace tunneld {
+
+/// The SSH key pair with which tunneld logs in, in the state directory.
+inline constexpr const char* kIdentityFile = "ssh_identity";
+/// "tunneld@<host>".
+std::string identity_comment();
+
+/// Where the configuration came from, to read it again on SIGHUP.
+struct ConfigSource {
+  std::optional<std::filesystem::path> file;
+  std::vector<std::string> overrides;
+};
+
+/// The daemon: builds every part once, in order, and takes them down in the opposite one.
+///
+/// Threads: the caller's runs the control loop (signals, admin door, token keys, reloads, watchdog);
+/// each worker runs its own loop and carries traffic. A reload that reads files thus never delays it.
+class App {
+ public:
+  /// Everything that can fail at start fails here, before anybody is told that we serve: keys made and
+  /// read, every address bound. Nothing is left behind but files in the state directory.
+  static Result<std::unique_ptr<App>> start(std::unique_ptr<Configuration> configuration, ConfigSource source,
+                                            ServiceManager manager);
+  ~App();
+
+  /// "https://127.0.0.1:3001, admin http://127.0.0.1:9090", for the line that tells people.
+  std::string addresses() const;
+
+  enum class End { drained, cut_short };
+  /// Serves until SIGTERM or SIGINT and the drain after it. cut_short: connections were left at its
+  /// end and were reset. A second signal ends the process at once, with status 1.
+  End run();
+
+ private:
+  App(std::unique_ptr<Configuration> configuration, ConfigSource source, ServiceManager manager,
+      StateDir state_dir);
+  Result<void> build();
+  Result<void> load_identities();
+  Result<void> open_doors();
+  /// The certificate as it is on disk now; its end is noted for the metric.
+  Result<std::shared_ptr<SSL_CTX>> load_certificate();
+  admin::Sources admin_sources();
+  admin::Health health() const;
+  admin::HealthCounts counts() const;
+  nlohmann::ordered_json connections() const;
+  nlohmann::ordered_json diagnostics() const;
+  edge::Options public_options(std::vector<std::string> listen) const;
+  Worker::Options worker_options() const;
+
+  void wait_for_signal();
+  void begin_drain(int signal);
+  boost::asio::awaitable<void> drain(std::string reason);
+  [[noreturn]] void end_at_once();
+  void reload();
+  Result<std::vector<std::string>> apply_reload();
+  void ping_watchdog();
+
+  std::unique_ptr<Configuration> configuration_;
+  const ConfigSource source_;
+  ServiceManager manager_;
+  StateDir state_dir_;
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  const std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
+
+  boost::asio::io_context control_{1};
+  boost::asio::signal_set signals_{control_};
+  boost::asio::steady_timer watchdog_{control_};
+  std::atomic<bool> serving_{false};
+  std::atomic<bool> draining_{false};
+  std::atomic<double> certificate_expiry_{0};  // Unix time
+
+  std::unique_ptr<admin::Metrics> metrics_;
+  admin::SilentObserver silent_;
+  std::unique_ptr<Authenticator> authenticator_;
+  std::unique_ptr<TokenKeys> keys_;
+  std::optional<ssh::Identity> identity_;
+  std::map<std::string, ssh::Identity> upstream_identities_;  // those with a file of their own
+  std::unique_ptr<Gate::Common> common_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<admin::AdminHandler> admin_handler_;
+  std::unique_ptr<edge::Server> tls_door_;
+  std::unique_ptr<edge::Server> plain_door_;
+  std::unique_ptr<edge::Server> admin_door_;
+  End end_ = End::drained;
+};
+
+}  // namespace tunneld
