@@ -137,7 +137,12 @@ asio::awaitable<Result<std::size_t>> Exchange::receive(std::span<std::byte> into
 
 asio::awaitable<Result<std::size_t>> Exchange::read_body(std::span<std::byte> into) {
   if (body_done_ || into.empty()) co_return std::size_t{0};
-  auto got = chunks_ ? co_await read_chunked(into) : co_await read_sized(into);
+  // Not `?:`: g++ 12 destroys the temporaries of a co_await in there twice.
+  Result<std::size_t> got;
+  if (chunks_)
+    got = co_await read_chunked(into);
+  else
+    got = co_await read_sized(into);
   if (!got) keep_alive_ = false;
   co_return got;
 }
@@ -363,7 +368,8 @@ asio::awaitable<Exchange::Fate> Exchange::conclude() {
   }
   if (answer_ == Answer::broken || !connection_.transport_->is_open()) co_return Fate::broken;
   if (!keep_alive_) co_return Fate::close;
-  co_return co_await drop_unread_body() ? Fate::keep : Fate::close;
+  const bool dropped = co_await drop_unread_body();
+  co_return dropped ? Fate::keep : Fate::close;
 }
 
 }  // namespace tunneld::edge

@@ -465,13 +465,14 @@ asio::awaitable<Result<void>> Transport::shutdown_write() {
 
 asio::awaitable<void> Transport::close_gracefully(Linger linger, Clock::time_point deadline) {
   if (closed_) co_return;
-  if (pending_.empty() || co_await drain_pending(deadline)) {
-    auto ended = co_await shutdown_write();
+  const auto drained = co_await drain_pending(deadline);
+  if (drained) {
+    const auto ended = co_await shutdown_write();
     // Enough for what was in flight; a peer that goes on sending is cut.
     std::size_t allowance = 256 * 1024;
     std::array<std::byte, 4096> discarded;
     while (linger == Linger::yes && ended && allowance > 0) {
-      auto got = co_await read(discarded, deadline);
+      const auto got = co_await read(discarded, deadline);
       if (!got || *got == 0) break;
       allowance -= std::min(allowance, *got);
     }

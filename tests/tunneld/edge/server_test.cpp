@@ -1,0 +1,295 @@
+#include "tunneld/edge/server.h"
+
+#include <fstream>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "tests/tunneld/edge/door.h"
+
+namespace tunneld::edge {
+namespace {
+
+using namespace std::chrono_literals;
+using test::Caller;
+
+const std::string kGet = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+bool has(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// Answers only when told to, so that a request is under way for as long as a test needs.
+struct Held {
+  std::atomic<int> waiting{0};
+  std::atomic<bool> go{false};
+  Handle handle() {
+    return [this](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+      ++waiting;
+      asio::steady_timer tick(co_await asio::this_coro::executor);
+      while (!go) {
+        tick.expires_after(1ms);
+        co_await tick.async_wait(asio::use_awaitable);
+      }
+      co_await answer_hello(exchange);
+    };
+  }
+};
+
+TEST(Server, NamesTheAddressItCannotListenOn) {
+  Door other(answer_hello);
+  asio::io_context context;
+  test::RecordingObserver observer;
+  struct Row {
+    std::string address;
+    const char* says;
+  };
+  const Row rows[] = {{"127.0.0.1:" + std::to_string(other.port), "choose another port"},
+                      {"127.0.0.1", "has no port"},
+                      {"127.0.0.1:99999", "has no port"},
+                      {"example:80", "numeric address"},
+                      {"192.0.2.1:0", "no such address"}};
+  struct Nobody final : tunnel::HttpHandler {
+    asio::awaitable<void> handle(tunnel::HttpExchange&) override { co_return; }
+  } nobody;
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.address);
+    Options options;
+    options.listen = {"127.0.0.1:0", row.address};
+    Server server(
+        options,
+        {{&context}, [&](std::size_t) -> tunnel::HttpHandler& { return nobody; }, &observer, nullptr, {}});
+    const auto started = server.start();
+    ASSERT_FALSE(started);
+    EXPECT_TRUE(has(started.error().message, row.address)) << started.error().message;
+    EXPECT_TRUE(has(started.error().message, row.says)) << started.error().message;
+    EXPECT_TRUE(server.local_endpoints().empty());
+  }
+}
+
+TEST(Server, SpreadsConnectionsOverItsThreads) {
+  Door door({.threads = 3}, answer_hello);
+  std::vector<std::unique_ptr<Caller>> callers;
+  for (int i = 0; i < 9; ++i) {
+    callers.push_back(std::make_unique<Caller>(door.port));
+    callers.back()->send(kGet);
+    callers.back()->read_answer();
+  }
+  std::array<int, 3> on_thread{};
+  for (const auto& connection : door.server->connections()) ++on_thread[connection.thread];
+  EXPECT_EQ(on_thread, (std::array{3, 3, 3}));
+}
+
+TEST(Server, ServesHundredsOfConnectionsAtOnce) {
+  Door door({.tls = true}, answer_hello);
+  std::vector<std::unique_ptr<Caller>> callers;
+  for (int i = 0; i < 300; ++i) {
+    callers.push_back(std::make_unique<Caller>(door.port));
+    ASSERT_TRUE(callers.back()->start_tls()) << i << ": " << callers.back()->tls_error();
+    callers.back()->send(kGet);
+    ASSERT_TRUE(has(callers.back()->read_answer(), "hello"));
+  }
+  for (auto& caller : callers) caller->send(kGet);
+  for (auto& caller : callers) ASSERT_TRUE(has(caller->read_answer(), "hello"));
+  EXPECT_EQ(door.server->connection_count(), 300U);
+}
+
+TEST(Server, RefusesConnectionsOverTheLimit) {
+  Options options;
+  options.max_connections = 2;
+  Door door({.options = options}, answer_hello);
+  Caller first(door.port);
+  Caller second(door.port);
+  first.send(kGet);
+  first.read_answer();
+  second.send(kGet);
+  second.read_answer();
+  Caller third(door.port);
+  EXPECT_EQ(third.read_to_end(), "");
+  EXPECT_EQ(door.observer.count("socket_refused:max_connections"), 1);
+}
+
+TEST(Server, DropsNewcomersWhileTooManyHaveNotAuthenticated) {
+  Options options;
+  options.max_unauthenticated = 4;
+  options.early_drop_from = 4;
+  options.crowd_patience = 0ms;
+  Door door({.options = options}, answer_hello);
+  std::vector<std::unique_ptr<Caller>> silent;
+  for (int i = 0; i < 4; ++i) silent.push_back(std::make_unique<Caller>(door.port));
+  ASSERT_TRUE(eventually([&] { return door.server->connection_count() == 4; }));
+  Caller refused(door.port);
+  EXPECT_EQ(refused.read_to_end(), "");
+  EXPECT_EQ(door.observer.count("socket_refused:early_drop"), 1);
+  // One of them authenticates: there is room again.
+  silent.front()->send(kGet);
+  silent.front()->read_answer();
+  Caller welcome(door.port);
+  welcome.send(kGet);
+  EXPECT_TRUE(has(welcome.read_answer(), "hello"));
+}
+
+TEST(Server, DrainClosesIdleConnectionsAndFinishesRequestsUnderWay) {
+  Held held;
+  Door door(held.handle());
+  Caller idle(door.port);
+  Caller busy(door.port);
+  busy.send(kGet);
+  ASSERT_TRUE(eventually([&] { return held.waiting == 1 && door.server->connection_count() == 2; }));
+  auto drained = door.drain(10s);
+  EXPECT_EQ(idle.read_to_end(), "");
+  held.go = true;
+  const auto answer = busy.read_to_end();
+  EXPECT_TRUE(has(answer, "Connection: close\r\n")) << answer;
+  EXPECT_TRUE(has(answer, "hello"));
+  EXPECT_TRUE(drained.get());
+}
+
+TEST(Server, DrainEndsAtItsDeadline) {
+  Held held;
+  Door door(held.handle());
+  Caller busy(door.port);
+  busy.send(kGet);
+  ASSERT_TRUE(eventually([&] { return held.waiting == 1; }));
+  EXPECT_FALSE(door.drain(30ms).get());
+  door.server->close_all();
+  busy.read_to_end();
+  EXPECT_TRUE(door.ended("cancelled"));
+}
+
+TEST(Server, SurvivesAHandlerThatThrows) {
+  Door door([](tunnel::HttpExchange&) -> asio::awaitable<void> {
+    throw std::runtime_error("a bug");
+    co_return;
+  });
+  Caller caller(door.port);
+  caller.send(kGet);
+  EXPECT_EQ(caller.read_to_end(), "");
+  EXPECT_TRUE(door.ended("a bug"));
+}
+
+TEST(ServerTls, SpeaksTls13WithAes256AndHttp11AndATrustedCertificate) {
+  Door door({.tls = true}, answer_hello);
+  Caller caller(door.port);
+  Caller::Tls how;
+  how.alpn = "http/1.1";
+  how.trust = door.certificate();
+  ASSERT_TRUE(caller.start_tls(how)) << caller.tls_error();
+  EXPECT_EQ(caller.tls_version(), "TLSv1.3");
+  EXPECT_EQ(caller.cipher(), "TLS_AES_256_GCM_SHA384");
+  EXPECT_EQ(caller.alpn(), "http/1.1");
+  caller.send(kGet);
+  EXPECT_TRUE(has(caller.read_answer(), "hello"));
+  EXPECT_EQ(door.observer.count("setup_finished:tls"), 1);
+}
+
+TEST(ServerTls, RefusesOldVersionsUnlessAllowed) {
+  Caller::Tls old;
+  old.max_version = TLS1_2_VERSION;
+  {
+    Door door({.tls = true}, answer_hello);
+    Caller caller(door.port);
+    EXPECT_FALSE(caller.start_tls(old));
+    EXPECT_TRUE(eventually([&] { return door.observer.count("request_rejected:tls_handshake") == 1; }));
+  }
+  Door door({.tls = true, .min_version = TlsOptions::MinVersion::tls1_2}, answer_hello);
+  Caller caller(door.port);
+  ASSERT_TRUE(caller.start_tls(old)) << caller.tls_error();
+  EXPECT_TRUE(has(caller.cipher(), "ECDHE")) << caller.cipher();
+  EXPECT_TRUE(has(caller.cipher(), "GCM")) << caller.cipher();
+  caller.send(kGet);
+  EXPECT_TRUE(has(caller.read_answer(), "hello"));
+}
+
+TEST(ServerTls, RefusesOtherProtocols) {
+  Door door({.tls = true}, answer_hello);
+  Caller caller(door.port);
+  Caller::Tls how;
+  how.alpn = "h2";
+  EXPECT_FALSE(caller.start_tls(how));
+}
+
+TEST(ServerTls, KeepsConnectionsOverACertificateReload) {
+  Door door({.tls = true}, answer_hello);
+  Caller before(door.port);
+  ASSERT_TRUE(before.start_tls());
+  ASSERT_TRUE(write_self_signed(door.certificate(), door.folder / "key.pem"));
+  auto tls = load_tls({door.certificate(), door.folder / "key.pem"});
+  ASSERT_TRUE(tls) << tls.error().message;
+  door.server->use_certificate(*tls);
+  Caller after(door.port);
+  ASSERT_TRUE(after.start_tls());
+  EXPECT_NE(before.certificate_serial(), after.certificate_serial());
+  before.send(kGet);
+  EXPECT_TRUE(has(before.read_answer(), "hello"));
+}
+
+TEST(ServerTls, SurvivesGarbageAndHalfHandshakes) {
+  Options options;
+  options.handshake_timeout = 100ms;
+  Door door({.options = options, .tls = true}, answer_hello);
+  Caller garbage(door.port);
+  garbage.send(std::string(5000, '\xA5'));
+  garbage.read_to_end();
+  Caller plain(door.port);
+  plain.send(kGet);
+  plain.read_to_end();
+  Caller silent(door.port);
+  EXPECT_EQ(silent.read_to_end(), "");
+  EXPECT_TRUE(eventually([&] { return door.observer.count("request_rejected:tls_handshake") == 3; }));
+  Caller good(door.port);
+  ASSERT_TRUE(good.start_tls());
+  good.send(kGet);
+  EXPECT_TRUE(has(good.read_answer(), "hello"));
+}
+
+TEST(LoadTls, NamesTheFileAndTheCause) {
+  TemporaryFolder folder;
+  const auto certificate = folder / "certificate.pem";
+  const auto key = folder / "key.pem";
+  const auto other_key = folder / "other.pem";
+  ASSERT_TRUE(write_self_signed(folder / "unused.pem", other_key));
+  ASSERT_TRUE(write_self_signed(certificate, key));
+  ASSERT_TRUE(load_tls({certificate, key}));
+  std::ofstream(folder / "text.pem") << "this is not PEM\n";
+  std::ofstream(folder / "encrypted.pem")
+      << "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
+         "MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhcbLnSaFFJAwICCAAw\n"
+         "DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEBRhfL7gp9yxqJtRdi3Tr6YEgZDB\n"
+         "-----END ENCRYPTED PRIVATE KEY-----\n";
+  struct Row {
+    std::filesystem::path certificate;
+    std::filesystem::path key;
+    const char* names;
+    const char* says;
+  };
+  const Row rows[] = {{folder / "missing.pem", key, "missing.pem", "No such file"},
+                      {certificate, folder / "missing.key", "missing.key", "No such file"},
+                      {folder / "text.pem", key, "text.pem", "no PEM certificate"},
+                      {certificate, folder / "text.pem", "text.pem", "no PEM private key"},
+                      {certificate, other_key, "other.pem", "does not belong"},
+                      {certificate, folder / ".", "key file", "cannot be read"}};
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.says);
+    const auto loaded = load_tls({row.certificate, row.key});
+    ASSERT_FALSE(loaded);
+    EXPECT_EQ(loaded.error().kind, Error::Kind::bad_input);
+    EXPECT_TRUE(has(loaded.error().message, row.names)) << loaded.error().message;
+    EXPECT_TRUE(has(loaded.error().message, row.says)) << loaded.error().message;
+  }
+}
+
+TEST(SelfSigned, ProtectsTheKey) {
+  TemporaryFolder folder;
+  ASSERT_TRUE(write_self_signed(folder / "certificate.pem", folder / "key.pem"));
+  using std::filesystem::perms;
+  EXPECT_EQ(std::filesystem::status(folder / "key.pem").permissions(),
+            perms::owner_read | perms::owner_write);
+  const auto failed = write_self_signed(folder / "none/certificate.pem", folder / "none/key.pem");
+  ASSERT_FALSE(failed);
+  EXPECT_TRUE(has(failed.error().message, "none/key.pem")) << failed.error().message;
+}
+
+}  // namespace
+}  // namespace tunneld::edge

@@ -1,0 +1,289 @@
+#include "tunneld/edge/websocket.h"
+
+#include "tests/support/websocket_caller.h"
+#include "tests/tunneld/edge/door.h"
+
+namespace tunneld::edge {
+namespace {
+
+using namespace std::chrono_literals;
+using test::Caller;
+using test::WebSocketCaller;
+
+bool has(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+class WebSocketDoors : public testing::TestWithParam<bool> {
+ protected:
+  static Door::Setup setup() {
+    Door::Setup made;
+    made.tls = GetParam();
+    return made;
+  }
+  static std::unique_ptr<Caller> call(const Door& door) {
+    auto caller = std::make_unique<Caller>(door.port);
+    if (GetParam() && !caller->start_tls()) ADD_FAILURE() << caller->tls_error();
+    return caller;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Over, WebSocketDoors, testing::Bool(),
+                         [](const auto& over) { return over.param ? "Tls" : "Plain"; });
+
+TEST_P(WebSocketDoors, EchoesAndClosesInGoodOrder) {
+  Door door(setup(), answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  const auto answer = socket.open();
+  EXPECT_EQ(answer.substr(0, 12), "HTTP/1.1 101");
+  EXPECT_TRUE(has(answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"))
+      << answer;  // RFC 6455 1.3
+  socket.send(0x82, "hello");
+  const auto echoed = socket.receive();
+  EXPECT_EQ(echoed.first_byte, 0x82U);
+  EXPECT_EQ(echoed.payload, "hello");
+  ASSERT_TRUE(eventually([&] { return !door.server->connections().empty(); }));
+  const auto seen = door.server->connections().front();
+  EXPECT_STREQ(seen.kind, "websocket");
+  EXPECT_EQ(seen.service, "echo");
+  socket.send(0x88,
+              "\x03\xE8"
+              "done");
+  EXPECT_EQ(socket.receive().close_code(), 1000U);
+  EXPECT_EQ(caller->read_to_end(), "");
+  EXPECT_FALSE(caller->was_reset());
+  EXPECT_TRUE(eventually([&] { return door.observer.count("websocket_closed:1000,client") == 1; }));
+  EXPECT_EQ(door.observer.count("websocket_opened:caller,premium"), 1);
+}
+
+TEST_P(WebSocketDoors, TakesFramesSentTogetherWithTheRequest) {
+  Door door(setup(), answer_websocket_echo);
+  auto caller = call(door);
+  caller->send(
+      "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: "
+      "13\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" +
+      WebSocketCaller::masked(0x82, "early"));
+  caller->read_until("\r\n\r\n");
+  EXPECT_EQ(WebSocketCaller(*caller).receive().payload, "early");
+}
+
+TEST_P(WebSocketDoors, CarriesFragmentsWithPingsBetweenThem) {
+  Door door(setup(), answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  const std::string big(200'000, 'x');
+  socket.send(0x02, "abc");
+  socket.send(0x89, "are you there");
+  socket.send(0x00, big);
+  socket.send(0x80, "end");
+  std::string data;
+  std::string pong;
+  while (data.size() < big.size() + 6) {
+    const auto frame = socket.receive();
+    ASSERT_NE(frame.first_byte, 0U);
+    if (frame.opcode() == 10)
+      pong = frame.payload;
+    else
+      data += frame.payload;
+  }
+  EXPECT_TRUE(data == "abc" + big + "end");
+  EXPECT_EQ(pong, "are you there");
+}
+
+TEST_P(WebSocketDoors, KeepsHalfCloseWithEmptyMessages) {
+  Door door(setup(), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    tunnel::WebSocketAccept accept;
+    accept.subprotocol = "tunnel.raw.v1";
+    accept.empty_message_ends = true;
+    auto socket = co_await exchange.accept_websocket(accept);
+    if (!socket) co_return;
+    std::array<std::byte, 100> buffer;
+    std::string all;
+    for (;;) {
+      auto got = co_await (*socket)->read(buffer);
+      if (!got || *got == 0) break;
+      all.append(reinterpret_cast<const char*>(buffer.data()), *got);
+    }
+    all += "!";
+    (void)co_await (*socket)->write(std::as_bytes(std::span(all)));
+    (void)co_await (*socket)->shutdown_write();
+    co_await (*socket)->close_with(1000, "");
+  });
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  EXPECT_TRUE(has(socket.open(), "Sec-WebSocket-Protocol: tunnel.raw.v1\r\n"));
+  socket.send(0x82, "one ");
+  socket.send(0x82, "two");
+  socket.send(0x82, "");
+  EXPECT_EQ(socket.receive().payload, "one two!");
+  const auto ended = socket.receive();
+  EXPECT_EQ(ended.first_byte, 0x82U);
+  EXPECT_EQ(ended.payload, "");
+  EXPECT_EQ(socket.receive().close_code(), 1000U);
+  socket.send(0x88, "\x03\xE8");
+  EXPECT_EQ(caller->read_to_end(), "");
+}
+
+TEST_P(WebSocketDoors, AnswersPingsAfterThePeersDirectionEnded) {
+  std::promise<void> finish;
+  auto finished = std::make_shared<std::shared_future<void>>(finish.get_future().share());
+  Door door(setup(), [finished](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    tunnel::WebSocketAccept accept;
+    accept.empty_message_ends = true;
+    auto socket = co_await exchange.accept_websocket(accept);
+    if (!socket) co_return;
+    std::array<std::byte, 16> buffer;
+    auto got = co_await (*socket)->read(buffer);
+    EXPECT_TRUE(got && *got == 0);
+    asio::steady_timer tick(co_await asio::this_coro::executor);
+    while (finished->wait_for(0s) != std::future_status::ready) {
+      tick.expires_after(1ms);
+      co_await tick.async_wait(asio::use_awaitable);
+    }
+    co_await (*socket)->close_with(1000, "");
+  });
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  socket.send(0x82, "");
+  socket.send(0x89, "still there?");
+  EXPECT_EQ(socket.receive().payload, "still there?");
+  finish.set_value();
+  EXPECT_EQ(socket.receive().close_code(), 1000U);
+}
+
+TEST_P(WebSocketDoors, FailsWhatBreaksTheRules) {
+  struct Row {
+    const char* what;
+    unsigned first_byte;
+    std::string payload;
+    unsigned code;
+    const char* metric;
+  };
+  const Row rows[] = {
+      {"reserved bit", 0xC2, "x", 1002, "frame_rejected:protocol"},
+      {"bad text", 0x81, "\xFF", 1007, "frame_rejected:utf8"},
+      {"too large", 0x82, std::string(1024 * 1024 + 1, 'x'), 1009, "frame_rejected:oversize"},
+  };
+  Door door(setup(), answer_websocket_echo);
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.what);
+    auto caller = call(door);
+    WebSocketCaller socket(*caller);
+    socket.open();
+    socket.send(row.first_byte, row.payload);
+    EXPECT_EQ(socket.receive().close_code(), row.code);
+    EXPECT_TRUE(eventually([&] { return door.observer.count(row.metric) == 1; }));
+  }
+}
+
+TEST_P(WebSocketDoors, EndsAPingFlood) {
+  Door door(setup(), answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  std::string flood;
+  for (int i = 0; i < 12; ++i) flood += WebSocketCaller::masked(0x89, std::to_string(i));
+  caller->send(flood);
+  auto frame = socket.receive();
+  while (frame.opcode() == 10) frame = socket.receive();
+  EXPECT_EQ(frame.close_code(), 1008U);
+}
+
+TEST_P(WebSocketDoors, AnswersOnlyTheNewestOfSeveralPings) {
+  Door door(setup(), answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  caller->send(WebSocketCaller::masked(0x89, "one") + WebSocketCaller::masked(0x89, "two"));
+  EXPECT_EQ(socket.receive().payload, "two");
+}
+
+TEST_P(WebSocketDoors, PingsASilentPeerAndMeasuresTheRoundTrip) {
+  auto made = setup();
+  made.options.ping_after = 40ms;
+  Door door(made, answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  const auto ping = socket.receive();
+  EXPECT_EQ(ping.first_byte, 0x89U);
+  socket.send(0x8A, ping.payload);
+  EXPECT_TRUE(eventually([&] { return door.observer.count("heartbeat_rtt") == 1; }));
+}
+
+TEST_P(WebSocketDoors, GivesUpOnAPeerThatStaysSilent) {
+  auto made = setup();
+  made.options.ping_after = 30ms;
+  made.options.dead_after = 60ms;
+  made.options.close_timeout = 50ms;
+  Door door(made, answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  EXPECT_EQ(socket.receive().opcode(), 9U);
+  EXPECT_EQ(socket.receive().close_code(), 4408U);
+  EXPECT_TRUE(eventually([&] { return door.observer.count("heartbeat_timed_out") == 1; }));
+  caller->read_to_end();
+}
+
+TEST_P(WebSocketDoors, ReportsAPeerThatVanished) {
+  Door door(setup(), answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  socket.send(0x82, "x");
+  socket.receive();
+  caller->reset();
+  EXPECT_TRUE(eventually([&] { return door.observer.count("websocket_closed:1006,client") == 1; }));
+}
+
+TEST_P(WebSocketDoors, RefusesABrokenHandshakeWithItsStatus) {
+  struct Row {
+    const char* fields;
+    const char* status;
+  };
+  const Row rows[] = {
+      {"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n", "400"},
+      {"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+       "c2hvcnQ=\r\n",
+       "400"},
+      {"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: "
+       "dGhlIHNhbXBsZSBub25jZQ==\r\n",
+       "426"},
+      {"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "426"},
+      {"Upgrade: other\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+       "dGhlIHNhbXBsZSBub25jZQ==\r\n",
+       "400"},
+  };
+  Door door(setup(), answer_websocket_echo);
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.fields);
+    auto caller = call(door);
+    caller->send(std::string("GET / HTTP/1.1\r\nHost: a\r\n") + row.fields + "\r\n");
+    const auto answer = caller->read_answer();
+    EXPECT_EQ(answer.substr(0, 12), std::string("HTTP/1.1 ") + row.status);
+    EXPECT_EQ(has(answer, "Sec-WebSocket-Version: 13\r\n"), row.status == std::string("426"));
+    EXPECT_TRUE(has(answer, "TUNNEL_010"));
+  }
+}
+
+TEST_P(WebSocketDoors, IsToldToReconnectElsewhereWhenDraining) {
+  Door door(setup(), answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  socket.send(0x82, "x");
+  socket.receive();
+  auto drained = door.drain(10s);
+  const auto close = socket.receive();
+  EXPECT_EQ(close.close_code(), 1012U);
+  EXPECT_TRUE(has(close.payload, "retryAfterMs"));
+  socket.send(0x88, close.payload);
+  EXPECT_TRUE(drained.get());
+}
+
+}  // namespace
+}  // namespace tunneld::edge
