@@ -16,13 +16,13 @@ namespace tunnel = tunneld::tunnel;
 /// A caller's request from text, and a record of everything it was answered.
 class MemoryExchange : public tunnel::HttpExchange {
  public:
-  /// `head` is a whole request head; `pieces` are what read_body() returns one by one.
-  MemoryExchange(const asio::any_io_executor& executor, std::string_view head,
+  /// `request_head` is a whole one; `pieces` are what read_body() returns one by one.
+  MemoryExchange(const asio::any_io_executor& executor, std::string_view request_head,
                  std::vector<std::string> pieces = {})
       : body(pieces.begin(), pieces.end()),
         executor_(executor),
         changed_(executor, asio::steady_timer::time_point::max()) {
-    auto parsed = tunnel::parse_request_head(head, {});
+    auto parsed = tunnel::parse_request_head(request_head, {});
     if (!parsed) throw std::invalid_argument("MemoryExchange: " + std::string(parsed.error().reason));
     request_ = std::move(*parsed);
   }

@@ -141,8 +141,8 @@ class Forwarding : DeadlineWatch::Entry {
       // A service that refuses to read may have answered all the same.
       co_await download();
     } else {
-      if (request_.expects_continue)
-        go_.emplace(co_await asio::this_coro::executor, Clock::now() + owner_.options_.continue_wait);
+      const auto executor = co_await asio::this_coro::executor;
+      if (request_.expects_continue) go_.emplace(executor, Clock::now() + owner_.options_.continue_wait);
       co_await (download_beside_upload() || upload_then_wait());
     }
   }
@@ -156,7 +156,8 @@ class Forwarding : DeadlineWatch::Entry {
   asio::awaitable<void> upload_then_wait() {
     co_await upload();
     if (caller_error_) lease_.stream->close();  // wakes download(), which ends the exchange
-    asio::steady_timer forever(co_await asio::this_coro::executor, Clock::time_point::max());
+    const auto executor = co_await asio::this_coro::executor;
+    asio::steady_timer forever(executor, Clock::time_point::max());
     co_await forever.async_wait(asio::as_tuple(asio::use_awaitable));
   }
 
