@@ -40,8 +40,8 @@ class Relay : DeadlineWatch::Entry {
   asio::awaitable<RelayEnd> run() {
     touch();
     co_await ((pump(caller_, service_) && pump(service_, caller_)) || stopped());
-    if (!over_ && (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none)
-      end(How::cancelled, "cancelled");
+    const auto state = co_await asio::this_coro::cancellation_state;
+    if (!over_ && state.cancelled() != asio::cancellation_type::none) end(How::cancelled, "cancelled");
     leave();
     service_.stream.close();
     if (end_.how == How::caller_failed) caller_.stream.close();
@@ -60,14 +60,15 @@ class Relay : DeadlineWatch::Entry {
       touch();
       if (*got == 0) {
         from.ended = true;
-        if (const auto shut = co_await to.stream.shutdown_write(); !shut) broke(to, shut.error());
+        const auto shut = co_await to.stream.shutdown_write();
+        if (!shut) broke(to, shut.error());
         co_return;
       }
       buffer.note(*got);
       from.received_bytes += *got;
       observer_.bytes(from.side, *got, 0);
-      if (const auto sent = co_await to.stream.write(space.first(*got)); !sent)
-        co_return broke(to, sent.error());
+      const auto sent = co_await to.stream.write(space.first(*got));
+      if (!sent) co_return broke(to, sent.error());
       touch();
       observer_.bytes(to.side, 0, *got);
     }
@@ -75,7 +76,8 @@ class Relay : DeadlineWatch::Entry {
 
   /// Ends with the relay, so that `||` cancels whatever the pumps wait for.
   asio::awaitable<void> stopped() {
-    if (!over_) co_await stop_.async_wait(asio::as_tuple(asio::use_awaitable));
+    if (over_) co_return;
+    co_await stop_.async_wait(asio::as_tuple(asio::use_awaitable));
   }
 
   void broke(const End& which, const Error& error) {
@@ -123,7 +125,8 @@ class Relay : DeadlineWatch::Entry {
 
 asio::awaitable<RelayEnd> relay(ByteStream& caller, ByteStream& service, DeadlineWatch& watch,
                                 Observer& observer, RelayOptions options) {
-  Relay story(caller, service, watch, observer, options, co_await asio::this_coro::executor);
+  const auto executor = co_await asio::this_coro::executor;
+  Relay story(caller, service, watch, observer, options, executor);
   co_return co_await story.run();
 }
 
