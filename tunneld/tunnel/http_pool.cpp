@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <optional>
+#include <variant>
+
+#include <boost/asio/experimental/awaitable_operators.hpp>
 
 namespace tunneld::tunnel {
 namespace {
@@ -14,6 +17,17 @@ std::string key_of(const access::Principal& principal, const Service& service) {
 }
 
 }  // namespace
+
+HttpPool::Waiter::Waiter(HttpPool& owner, std::string of) : pool(owner), key(std::move(of)) {
+  pool.waiting_[key].push_back(this);
+}
+
+void HttpPool::Waiter::leave() {
+  const auto queue = pool.waiting_.find(key);
+  if (queue == pool.waiting_.end()) return;
+  queue->second.remove(this);
+  if (queue->second.empty()) pool.waiting_.erase(queue);
+}
 
 HttpPool::HttpPool(Dialer& dialer, DeadlineWatch& watch, Options options)
     : dialer_(dialer), watch_(watch), options_(options) {}
@@ -43,14 +57,45 @@ asio::awaitable<Served<HttpPool::Lease>> HttpPool::take(const access::Principal&
       co_return lease;
     }
   }
+  if (source == Source::idle_or_new)
+    co_return co_await open_or_inherit(std::move(lease), principal, service, deadline);
   auto opened = co_await dialer_.open(principal, service, deadline);
   if (!opened) co_return tl::unexpected<Refusal>(std::move(opened.error()));
   lease.stream = std::move(*opened);
   co_return lease;
 }
 
+asio::awaitable<Served<HttpPool::Lease>> HttpPool::open_or_inherit(
+    Lease lease, const access::Principal& principal, const Service& service,
+    std::chrono::steady_clock::time_point deadline) {
+  using namespace asio::experimental::awaitable_operators;
+  Waiter waiter(*this, lease.key);
+  auto first = co_await (dialer_.open(principal, service, deadline) || waiter.given.wait());
+  waiter.leave();
+  auto* const opened = std::get_if<0>(&first);
+  if (opened != nullptr && *opened) {
+    // One may have been given in the same turn of the loop: it goes to the next, or back.
+    if (waiter.lease.stream) put(std::move(waiter.lease));
+    lease.stream = std::move(**opened);
+    co_return lease;
+  }
+  if (waiter.lease.stream) co_return std::move(waiter.lease);
+  if (opened != nullptr) co_return tl::unexpected<Refusal>(std::move(opened->error()));
+  co_return refuse(Code::unavailable, "cancelled while waiting for a channel");
+}
+
 void HttpPool::put(Lease lease) {
   if (!lease.stream) return;
+  const auto waiting = waiting_.find(lease.key);
+  if (waiting != waiting_.end() && !lease.stream->readable()) {
+    for (Waiter* waiter : waiting->second) {
+      if (waiter->lease.stream) continue;  // has one, and only waits for its turn of the loop
+      lease.reused = true;
+      waiter->lease = std::move(lease);
+      waiter->given.notify();
+      return;
+    }
+  }
   if (idle_count_ >= options_.max_idle || lease.stream->readable()) {
     lease.stream->close();
     return;

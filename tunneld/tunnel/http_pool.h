@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <list>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -8,6 +9,7 @@
 
 #include "tunneld/tunnel/deadline_watch.h"
 #include "tunneld/tunnel/dialer.h"
+#include "tunneld/tunnel/wakeup.h"
 
 namespace tunneld::tunnel {
 
@@ -20,9 +22,10 @@ class HttpPool {
     /// meets a channel that is being closed. nginx (75 s) and Go (none) lose little: a new channel
     /// costs one round trip within an SSH session that stays.
     std::chrono::milliseconds idle_limit{4000};
-    /// As many as a browser or a busy client uses at once; an idle channel holds an SSH window.
-    std::size_t max_idle_per_service = 32;
-    std::size_t max_idle = 256;
+    /// As many as the dialer opens for one principal by default: closing a channel only to open it again
+    /// for the next request would cost four times the request. An idle channel holds no data.
+    std::size_t max_idle_per_service = 80;
+    std::size_t max_idle = 1024;
   };
 
   /// A channel lent for one request. Destroying it closes it; give it back with put().
@@ -38,8 +41,9 @@ class HttpPool {
   HttpPool(Dialer& dialer, DeadlineWatch& watch, Options options);
   ~HttpPool();
 
-  /// The most recently used idle channel that has neither ended nor anything unread, else a new one
-  /// (refusals as Dialer::open).
+  /// The most recently used idle channel that has neither ended nor anything unread; else a new one
+  /// (refusals as Dialer::open) or one that another request gives back meanwhile, whichever is first:
+  /// when all of a principal's channels are taken, requests take turns on them.
   asio::awaitable<Served<Lease>> take(const access::Principal& principal, const Service& service,
                                       Source source, std::chrono::steady_clock::time_point deadline);
 
@@ -62,12 +66,30 @@ class HttpPool {
     HttpPool& pool;
   };
 
+  /// A request that waits for a channel of its key.
+  struct Waiter {
+    Waiter(HttpPool& owner, std::string of);
+    ~Waiter() { leave(); }
+    Waiter(const Waiter&) = delete;
+    Waiter& operator=(const Waiter&) = delete;
+    void leave();
+
+    HttpPool& pool;
+    std::string key;
+    Wakeup given;
+    Lease lease;
+  };
+
   void sweep();
+  asio::awaitable<Served<Lease>> open_or_inherit(Lease lease, const access::Principal& principal,
+                                                 const Service& service,
+                                                 std::chrono::steady_clock::time_point deadline);
 
   Dialer& dialer_;
   DeadlineWatch& watch_;
   Options options_;
-  std::unordered_map<std::string, std::vector<Idle>> idle_;  // each oldest first
+  std::unordered_map<std::string, std::vector<Idle>> idle_;      // each oldest first
+  std::unordered_map<std::string, std::list<Waiter*>> waiting_;  // first come, first served
   std::size_t idle_count_ = 0;
   bool sweeping_ = false;
   Sweep sweep_{*this};
