@@ -127,7 +127,7 @@ Result<std::shared_ptr<SSL_CTX>> load_tls(const TlsOptions& options) {
   SSL_CTX_set_mode(raw, SSL_MODE_RELEASE_BUFFERS);
   // One recv() serves several records; the buffer exists only while a record is incomplete.
   SSL_CTX_set_read_ahead(raw, 1);
-  SSL_CTX_set_default_read_buffer_len(raw, 64 * 1024 + 1024);
+  SSL_CTX_set_default_read_buffer_len(raw, 128 * 1024 + 1024);
   SSL_CTX_set_alpn_select_cb(raw, select_protocol, nullptr);
   ERR_clear_error();
   if (auto used = use_certificates(raw, options.certificate_file); !used)

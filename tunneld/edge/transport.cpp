@@ -120,6 +120,51 @@ bool encrypt(SSL* ssl, Transport::Pieces& pieces) {
   return true;
 }
 
+/// The socket as OpenSSL reads it. After a short recv() it says "nothing yet" without asking again until
+/// the socket was waited for: with read-ahead OpenSSL would ask after every incomplete record.
+struct Source {
+  int socket = -1;
+  bool dry = false;
+};
+
+int read_socket(BIO* bio, char* into, std::size_t size, std::size_t* got) {
+  BIO_clear_retry_flags(bio);
+  auto* source = static_cast<Source*>(BIO_get_data(bio));
+  *got = 0;
+  while (!source->dry) {
+    const auto received = ::recv(source->socket, into, size, 0);
+    if (received >= 0) {
+      *got = static_cast<std::size_t>(received);
+      source->dry = received > 0 && *got < size;
+      return received > 0 ? 1 : 0;
+    }
+    if (nothing_now(errno)) break;
+    if (errno != EINTR) return 0;
+  }
+  source->dry = true;
+  BIO_set_retry_read(bio);
+  return 0;
+}
+
+int free_source(BIO* bio) {
+  delete static_cast<Source*>(BIO_get_data(bio));
+  return 1;
+}
+
+BIO* new_socket_source(int socket) {
+  static BIO_METHOD* const method = [] {
+    BIO_METHOD* made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "socket source");
+    BIO_meth_set_read_ex(made, read_socket);
+    BIO_meth_set_ctrl(made, control);
+    BIO_meth_set_create(made, on_create);
+    BIO_meth_set_destroy(made, free_source);
+    return made;
+  }();
+  BIO* bio = BIO_new(method);
+  BIO_set_data(bio, new Source{socket});
+  return bio;
+}
+
 }  // namespace
 
 Transport::Transport(asio::ip::tcp::socket socket, std::shared_ptr<SSL_CTX> tls, Clock::duration write_stall)
@@ -136,7 +181,7 @@ Transport::Transport(asio::ip::tcp::socket socket, std::shared_ptr<SSL_CTX> tls,
   if (context_) {
     ssl_.reset(SSL_new(context_.get()));
     if (!ssl_) throw std::bad_alloc();
-    SSL_set0_rbio(ssl_.get(), BIO_new_socket(socket_.native_handle(), BIO_NOCLOSE));
+    SSL_set0_rbio(ssl_.get(), new_socket_source(socket_.native_handle()));
     SSL_set0_wbio(ssl_.get(), new_record_sink());
     SSL_set_accept_state(ssl_.get());
   }
@@ -273,6 +318,8 @@ asio::awaitable<Result<void>> Transport::wait(asio::socket_base::wait_type what,
     if (closed_) co_return tl::unexpected(was_cancelled());
     if (!error) {
       direction.expired = false;
+      if (ssl_ && what == asio::socket_base::wait_read)
+        static_cast<Source*>(BIO_get_data(SSL_get_rbio(ssl_.get())))->dry = false;
       co_return Result<void>{};
     }
     if (error != asio::error::operation_aborted)
