@@ -14,7 +14,7 @@ using tests::FakeExchange;
 using tunnel::Code;
 
 struct AdminPages : testing::Test {
-  Health health{.started_at = {}, .uptime = std::chrono::seconds(7), .version = "1.2.3"};
+  Health health{.not_ready = {}, .started_at = {}, .uptime = std::chrono::seconds(7), .version = "1.2.3"};
   std::vector<Code> refused;
   std::string level = "INFO";
   std::optional<std::chrono::seconds> ttl;

@@ -25,8 +25,8 @@ class FakeExchange final : public tunnel::HttpExchange {
     return *this;
   }
   FakeExchange& with_bearer(const std::string& token) { return with("Authorization", "Bearer " + token); }
-  FakeExchange& with_body(std::string body) {
-    body_ = std::move(body);
+  FakeExchange& with_body(std::string text) {
+    body_ = std::move(text);
     head_.body = tunnel::SizedBody{body_.size()};
     return *this;
   }
@@ -54,10 +54,14 @@ class FakeExchange final : public tunnel::HttpExchange {
     serve(handler, io);
   }
   void serve(tunnel::HttpHandler& handler, boost::asio::io_context& io) {
-    boost::asio::co_spawn(io, handler.handle(*this), [](std::exception_ptr failure) {
+    bool done = false;
+    boost::asio::co_spawn(io, handler.handle(*this), [&done](std::exception_ptr failure) {
+      done = true;
       if (failure) std::rethrow_exception(failure);
     });
-    io.run();
+    // Not until the loop is empty: a deadline watch leaves its timer armed.
+    while (!done && io.run_one() > 0) {
+    }
   }
 
   const tunnel::RequestHead& request() const override { return head_; }
