@@ -194,7 +194,7 @@ def pytest(folders, preset=None, workers=2, only=None, seconds=15 * 60):
         for folder in folders.split():
             if not (ROOT / folder).is_dir():
                 return failed(name, f"there is no {folder}")
-        env, reports_folder = sanitized(preset, name)
+        env, reports_folder = sanitized(preset or "release", name)
         junit = LOGS / f"{name}.xml"
         command = tsan_prefix(preset) + PYTEST + ["-n", str(workers), f"--junitxml={junit}", *folders.split()]
         count = counted(name, command + (["-m", only] if only else []), seconds, junit, fresh(name), env)
@@ -331,4 +331,6 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    # Through `finally`, which ends the process group of the suite that runs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,8 @@
 """scripts/suites.py: whatever happens to a suite, the closing line tells the truth."""
 import importlib.util
+import os
 import pathlib
+import subprocess
 
 import pytest
 
@@ -89,6 +91,22 @@ def test_a_suite_that_hangs_is_ended_with_its_children(suites, tmp_path):
     child = (tmp_path / "child").read_text().strip()
     status = pathlib.Path(f"/proc/{child}/status")
     assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_ending_the_script_ends_what_it_started(tmp_path):
+    """Run as the program it is, on a copy whose only suite waits for ever."""
+    fifo = tmp_path / "started"
+    os.mkfifo(fifo)
+    (tmp_path / "scripts").mkdir()
+    text = (REPOSITORY / "scripts" / "suites.py").read_text()
+    wait = f"call(['bash', '-c', 'echo $$ >{fifo}; exec tail -f /dev/null'], fresh(name), 60)"
+    text = text.replace("\ndef main(", f"\nSUITES = {{'s': ('slow', lambda name: {wait})}}\n\n\ndef main(")
+    (tmp_path / "scripts" / "suites.py").write_text(text)
+    script = subprocess.Popen(["/usr/bin/python3", tmp_path / "scripts" / "suites.py", "s"], stdout=subprocess.DEVNULL)
+    child = fifo.read_text().strip()
+    script.terminate()
+    assert script.wait(20) == 143
+    assert not pathlib.Path(f"/proc/{child}").exists()
 
 
 def test_a_sanitizer_report_fails_a_suite_whose_tests_passed(suites, tmp_path):
