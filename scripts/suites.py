@@ -52,25 +52,47 @@ def tail(path, lines=40):
         return str(error)
 
 
+_running = set()  # process groups
+_ending = False
+
+
+def end(*_):
+    """On SIGTERM. It may come in the midst of starting a process, so call() looks at _ending once more."""
+    global _ending
+    _ending = True
+    for group in list(_running):
+        kill(group)
+
+
+def kill(group):
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 def call(command, log, seconds, env=None):
     """Runs it with its output in `log`; returns what is wrong with how it ended, or None.
 
     It gets its own process group, so that what it left running ends with it.
     """
+    if _ending:
+        sys.exit(143)
     with open(log, "ab") as out:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
                                    stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
                                    start_new_session=True)
+        _running.add(process.pid)
         try:
-            status = process.wait(seconds)
+            status = process.wait(0 if _ending else seconds)
         except subprocess.TimeoutExpired:
             status = None
         finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            kill(process.pid)
             process.wait()
+            _running.discard(process.pid)
+    if _ending:
+        sys.exit(143)
     if status is None:
         return f"not done after {seconds} s"
     if status < 0:
@@ -331,6 +353,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    # Through `finally`, which ends the process group of the suite that runs.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end)
     sys.exit(main(sys.argv[1:]))
