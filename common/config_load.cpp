@@ -336,12 +336,13 @@ class Loader {
       return;
     }
     const bool texts = entry.shape == Schema::Shape::texts;
-    if (node.kind != (texts ? Kind::list : Kind::scalar)) {
+    // One text may stand for a list of one: `address: host:22`.
+    if (node.kind != Kind::scalar && !(texts && node.kind == Kind::list)) {
       error(at(member.line) + shown + ": is " + name(node) + expected(entry));
       return;
     }
     std::vector<std::string> values;
-    if (!texts) values.push_back(node.text);
+    if (node.kind == Kind::scalar) values.push_back(node.text);
     for (const yaml::Node& item : node.items) {
       if (item.kind != Kind::scalar) {
         error(at(item.line) + shown + ": has an entry that is " + name(item) + "; expected text");

@@ -120,7 +120,7 @@ TEST(BadConfig, InAFileIsNamedByFileLineAndKey) {
        "f.yaml:1: auth.shared_secret: contains a control character"},
       {"tls: {certificate: \"a\\x01b\"}",
        "f.yaml:1: tls.certificate: \"a\\x01b\" contains a control character"},
-      {"http: {origins: https://a}", "f.yaml:1: http.origins: is a single value; expected list of texts"},
+      {"http: {origins: {a: b}}", "f.yaml:1: http.origins: is a section; expected list of texts"},
       {"http: {origins: [\"http://a\"]}", "f.yaml:1: http.origins: \"http://a\" must start with https://"},
       {"http:\n  origins:\n    - https://a\n    - {b: 1}",
        "f.yaml:4: http.origins: has an entry that is a section; expected text"},

@@ -79,6 +79,10 @@ void ChannelStream::close() noexcept {
   writable_.cancel();
 }
 
+bool ChannelStream::readable() const noexcept {
+  return !handle_ || session_->dead() || engine_channel_readable(handle_);
+}
+
 void ChannelStream::look_again(bool session_dead) {
   if (readable_.waiting() && (session_dead || engine_channel_readable(handle_))) readable_.notify();
   if (writable_.waiting() && (session_dead || (!session_->output_full() && engine_channel_writable(handle_))))

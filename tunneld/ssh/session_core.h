@@ -133,6 +133,7 @@ class ChannelStream final : public tunnel::ByteStream {
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override;
   asio::awaitable<Result<void>> shutdown_write() override;
   void close() noexcept override;
+  bool readable() const noexcept override;
 
   LIBSSH2_CHANNEL* handle() const { return handle_; }
   /// Something happened on the session: whoever waits and can go on is woken.

@@ -241,6 +241,7 @@ ResponseHead head_for_caller(ResponseHead answer, std::string_view request_metho
   kept.push_back({"X-Correlation-ID", std::string(correlation_id)});
   answer.fields = std::move(kept);
   answer.minor_version = 1;
+  answer.keep_alive = true;  // the service's wish is about its own connection
   return answer;
 }
 

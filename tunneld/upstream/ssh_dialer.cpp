@@ -162,7 +162,8 @@ asio::awaitable<StreamResult> SshDialer::open(const access::Principal& principal
         if (!ec && late) late->wakeup.cancel();
       });
     }
-    if (!co_await waiter->wakeup.wait() && Clock::now() < deadline)
+    const bool woken = co_await waiter->wakeup.wait();
+    if (!woken && Clock::now() < deadline)
       co_return refuse(Code::unavailable, "cancelled while waiting for a channel");
   }
 }

@@ -216,7 +216,7 @@ class Tunneld(Variant):
         wait_for("tunneld", lambda: listening(self.door_port), process=daemon)
         self.client_arguments = ["--token-file", token_file]
         if self.tls:
-            self.client_arguments += ["--ca-file", os.path.join(self.state, "tls", "certificate.pem")]
+            self.client_arguments += ["--ca-file", os.path.join(self.state, "tls.crt")]
         if self.bridge:
             process = self.site.processes.start(
                 self.name + ":client",

@@ -94,7 +94,10 @@ Bytes pattern(std::size_t size, unsigned seed) {
 }
 
 asio::awaitable<bool> send(tunnel::ByteStream& stream, const Bytes& bytes) {
-  co_return (co_await stream.write(bytes)).has_value() && (co_await stream.shutdown_write()).has_value();
+  const auto written = co_await stream.write(bytes);
+  if (!written) co_return false;
+  const auto ended = co_await stream.shutdown_write();
+  co_return ended.has_value();
 }
 
 /// Everything until the peer ends its direction; what was read so far if the stream breaks.
