@@ -125,9 +125,16 @@ def shared_tunneld(new_directory, origin, nginx, sshd):
 
 @pytest.fixture
 def tunneld(shared_tunneld):
-    """The shared daemon. A test that uses it must leave it as it was; it must survive every test."""
+    """The shared daemon. A test that uses it must leave it as it was; it must survive every test.
+
+    Should one kill it, that test fails and the next begins with a new process.
+    """
+    if not shared_tunneld.program.alive():
+        shared_tunneld.program.kill()
+        shared_tunneld.start()
+    program = shared_tunneld.program
     yield shared_tunneld
-    assert shared_tunneld.program.alive(), f"the daemon died:\n{shared_tunneld.program.output()[-6000:]}"
+    assert program.alive(), f"the daemon died with {program.process.poll()}:\n{program.output()[-3000:]}"
 
 
 @pytest.fixture

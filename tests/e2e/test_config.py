@@ -33,7 +33,7 @@ def written(new_directory):
 
 
 def upstream(**changes):
-    entry = {"name": "far", "address": "127.0.0.1:22", "user": "x", "host_key_fingerprint": "SHA256:" + "A" * 43,
+    entry = {"name": "far", "address": ["127.0.0.1:22"], "user": "x", "host_key_fingerprint": ["SHA256:" + "A" * 43],
              "services": [{"name": "web", "target": "127.0.0.1:80", "allow": ["*"]}]}
     entry.update(changes)
     return yaml.safe_dump({"upstreams": [{k: v for k, v in entry.items() if v is not None}]})
@@ -100,10 +100,10 @@ WRONG = [
     ("an upstream without address", upstream(address=None), "address", None),
     ("an upstream without user", upstream(user=None), "user", None),
     ("an upstream without any host key", upstream(host_key_fingerprint=None), "host_key_fingerprint", None),
-    ("a fingerprint too short", upstream(host_key_fingerprint="SHA256:abc"), "host_key_fingerprint", None),
-    ("an MD5 fingerprint", upstream(host_key_fingerprint="MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48"), "host_key_fingerprint", None),
+    ("a fingerprint too short", upstream(host_key_fingerprint=["SHA256:abc"]), "host_key_fingerprint", None),
+    ("an MD5 fingerprint", upstream(host_key_fingerprint=["MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48"]), "host_key_fingerprint", None),
     ("a fingerprint and known_hosts", upstream(known_hosts_file="/x"), "host_key_fingerprint", None),
-    ("an address without port", upstream(address="127.0.0.1"), "address", None),
+    ("an address without port", upstream(address=["127.0.0.1"]), "address", None),
     ("a user with a space", upstream(user="a b"), "user", None),
     ("a key of an upstream misspelt", upstream(fingerprint="x"), "fingerprint", None),
     ("upstreams that are a mapping", "upstreams:\n  name: x\n", "upstreams", None),
@@ -216,7 +216,7 @@ def test_with_no_configuration_at_all_it_starts_on_loopback(new_directory):
     daemon = Tunneld(directory, {})
     daemon.config.unlink()
     daemon.state = directory / "xdg" / "tunneld"
-    daemon.certificate = daemon.state / "tls" / "certificate.pem"
+    daemon.certificate = daemon.state / "tls.crt"
     env = {"XDG_STATE_HOME": str(directory / "xdg"), "HOME": str(directory), "TUNNELD_LISTEN": f"127.0.0.1:{daemon.port}",
            "TUNNELD_ADMIN_LISTEN": f"127.0.0.1:{daemon.admin_port}"}
     if os.geteuid() == 0:
@@ -297,7 +297,7 @@ def test_a_damaged_key_in_the_state_directory_is_named_and_never_replaced(new_tu
     daemon = new_tunneld(start=False)
     daemon.token()
     damaged = [f for f in daemon.state.rglob("*") if f.is_file() and not f.name.endswith((".pub", "lock")) and f.stat().st_size
-               and (("ssh" in str(f.relative_to(daemon.state))) == (name == "ssh")) and "tls" not in str(f.relative_to(daemon.state))]
+               and (("ssh" in str(f.relative_to(daemon.state))) == (name == "ssh")) and not f.name.startswith("tls")]
     assert damaged, list(daemon.state.rglob("*"))
     damaged[0].write_text("damaged\n")
     status, output = refusal_to_start(daemon)

@@ -42,7 +42,7 @@ def code_of(answer):
 
 @pytest.mark.short
 def test_a_wrong_host_key_is_fatal_and_nothing_is_sent_to_it(new_tunneld, far, origin, unique):
-    daemon = new_tunneld(via=far, upstream={"host_key_fingerprint": "SHA256:" + "A" * 43})
+    daemon = new_tunneld(via=far, upstream={"host_key_fingerprint": ["SHA256:" + "A" * 43]})
     answer = get(daemon, daemon.token(), f"/t/web/execute?id={unique}")
     assert (answer.status_code, code_of(answer)) == (502, "TUNNEL_015")
     assert origin.executions(unique) == 0
@@ -282,7 +282,7 @@ class Impostor:
 def test_an_impostor_instead_of_sshd_is_an_error_in_bounded_time(new_tunneld, far, what, words, hang):
     impostor = Impostor(words, hang=hang)
     try:
-        daemon = new_tunneld(via=far, upstream={"address": f"127.0.0.1:{impostor.port}"},
+        daemon = new_tunneld(via=far, upstream={"address": [f"127.0.0.1:{impostor.port}"]},
                              ssh={"handshake_timeout": "2s", "connect_timeout": "2s"})
         before = daemon.program.resident_bytes()
         answer = get(daemon, daemon.token())

@@ -22,10 +22,10 @@ def services_of(origin, nginx=None):
     ]
     if nginx:
         listed.append(("nginx", nginx.port, anyone))
-    return [{"name": name, "target": f"127.0.0.1:{port}", "allow": allow} for name, port, allow in listed]
+    return [{"name": name, "target": f"127.0.0.1:{port}", "allow": list(allow)} for name, port, allow in listed]
 
 
 def upstream_to(sshd, services, **changes):
     """One entry of `upstreams`: that sshd, its host key pinned."""
-    return merged({"name": "far", "address": f"127.0.0.1:{sshd.port}", "user": sshd.user.pw_name,
-                   "host_key_fingerprint": sshd.fingerprint, "services": services}, changes)
+    return merged({"name": "far", "address": [f"127.0.0.1:{sshd.port}"], "user": sshd.user.pw_name,
+                   "host_key_fingerprint": [sshd.fingerprint], "services": services}, changes)

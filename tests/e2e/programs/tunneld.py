@@ -1,5 +1,6 @@
 """The daemon under test, and what must hold each time it ends."""
 
+import functools
 import http.client
 import json
 import os
@@ -27,6 +28,7 @@ def binary():
     return folder if folder.is_file() else folder / "tunneld"
 
 
+@functools.cache
 def is_sanitized():
     """Whether the program was built with a sanitizer: slower, and larger in memory."""
     contents = binary().read_bytes()
@@ -60,7 +62,7 @@ class Tunneld:
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.state = self.directory / "state"
-        self.certificate = self.state / "tls" / "certificate.pem"
+        self.certificate = self.state / "tls.crt"
         self.config = self.directory / "tunneld.yaml"
         self.configuration = configuration
         self.env = env or {}
@@ -116,8 +118,11 @@ class Tunneld:
 
     def launch(self):
         """Starts the process without waiting for anything."""
-        self.program = Program("tunneld", [binary(), "serve", "--config", self.config], self.directory,
-                               env=self.env)
+        command = [binary(), "serve", "--config", self.config]
+        if not is_sanitized():
+            # A daemon that grows without end must fail its test, not take the machine with it.
+            command = ["prlimit", f"--data={1 << 30}", "--", *command]
+        self.program = Program("tunneld", command, self.directory, env=self.env)
         return self.program
 
     def is_ready(self):
