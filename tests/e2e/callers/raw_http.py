@@ -113,6 +113,8 @@ class RawHttp:
     def is_closed(self, seconds=10):
         """Waits for the peer to close; anything it still sends counts as not closed."""
         self.socket.settimeout(seconds)
+        if self.ended:
+            return True
         if self.buffer:
             return False
         try:

@@ -39,6 +39,7 @@ http {{
   scgi_temp_path {self.directory}/scgi;
   client_max_body_size 0;
   gzip on;
+  gzip_types text/plain;
   gzip_min_length 100;
   server {{
     listen 127.0.0.1:{self.port};

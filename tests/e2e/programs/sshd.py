@@ -140,7 +140,11 @@ def descendants(pid):
     """All processes below `pid`, children before grandchildren."""
     found = []
     for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue  # ended between the two looks
+        for child in map(int, children):
             found += [child, *descendants(child)]
     return found
 
