@@ -69,6 +69,22 @@ static int gcm_get_length(LIBSSH2_SESSION* session, unsigned int seqno, unsigned
   return 0;
 }
 
+static int gcm_apply(struct gcm* gcm, unsigned char* block, unsigned char* text, int text_len) {
+  int done = 0;
+  int i;
+  if (EVP_CipherInit_ex(gcm->ctx, NULL, NULL, NULL, gcm->iv, -1) != 1) return 0;
+  /* The last 8 bytes count packets, big endian. */
+  for (i = kIvBytes - 1; i >= kIvBytes - 8; --i)
+    if (++gcm->iv[i] != 0) break;
+  if (!gcm->encrypt && EVP_CIPHER_CTX_ctrl(gcm->ctx, EVP_CTRL_AEAD_SET_TAG, kTagBytes, text + text_len) != 1)
+    return 0;
+  if (EVP_CipherUpdate(gcm->ctx, NULL, &done, block, kLengthBytes) != 1) return 0;
+  if (EVP_CipherUpdate(gcm->ctx, text, &done, text, text_len) != 1 || done != text_len) return 0;
+  if (EVP_CipherFinal_ex(gcm->ctx, text + text_len, &done) != 1) return 0;
+  return !gcm->encrypt ||
+         EVP_CIPHER_CTX_ctrl(gcm->ctx, EVP_CTRL_AEAD_GET_TAG, kTagBytes, text + text_len) == 1;
+}
+
 /* Sending: `block` is length, plaintext of block_len - 4 bytes, room for the tag.
  * Receiving: `block` is length, ciphertext of block_len bytes, tag; the plaintext must end up at the
  * start of `block`. */
@@ -77,24 +93,17 @@ static int gcm_crypt(LIBSSH2_SESSION* session, unsigned int seqno, unsigned char
   struct gcm* gcm = *(struct gcm**)abstract;
   unsigned char* text = block + kLengthBytes;
   int text_len = (int)(gcm->encrypt ? block_len - kLengthBytes : block_len);
-  int done = 0;
-  int i;
-  (void)session;
   (void)seqno;
   (void)firstlast;
-
-  if (EVP_CipherInit_ex(gcm->ctx, NULL, NULL, NULL, gcm->iv, -1) != 1) return 1;
-  /* The last 8 bytes count packets, big endian. */
-  for (i = kIvBytes - 1; i >= kIvBytes - 8; --i)
-    if (++gcm->iv[i] != 0) break;
-  if (!gcm->encrypt && EVP_CIPHER_CTX_ctrl(gcm->ctx, EVP_CTRL_AEAD_SET_TAG, kTagBytes, text + text_len) != 1)
-    return 1;
-  if (EVP_CipherUpdate(gcm->ctx, NULL, &done, block, kLengthBytes) != 1) return 1;
-  if (EVP_CipherUpdate(gcm->ctx, text, &done, text, text_len) != 1 || done != text_len) return 1;
-  if (EVP_CipherFinal_ex(gcm->ctx, text + text_len, &done) != 1) return 1;
-  if (gcm->encrypt)
-    return EVP_CIPHER_CTX_ctrl(gcm->ctx, EVP_CTRL_AEAD_GET_TAG, kTagBytes, text + text_len) != 1;
-  memmove(block, text, (size_t)text_len);
+  if (!gcm_apply(gcm, block, text, text_len)) {
+    /* A negative code: the receiving side hands it on as it is, and what is above zero there counts as
+     * the type of a packet. It also forgets the buffer it had made for the packet. */
+    if (gcm->encrypt) return LIBSSH2_ERROR_ENCRYPT;
+    if (session->packet.payload) LIBSSH2_FREE(session, session->packet.payload);
+    session->packet.payload = NULL;
+    return LIBSSH2_ERROR_DECRYPT;
+  }
+  if (!gcm->encrypt) memmove(block, text, (size_t)text_len);
   return 0;
 }
 

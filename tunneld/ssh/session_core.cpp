@@ -60,10 +60,16 @@ SessionCore::~SessionCore() {
 ssize_t SessionCore::on_recv(libssh2_socket_t, void* buffer, size_t length, int, void** abstract) {
   auto* self = static_cast<SessionCore*>(*abstract);
   if (self->phase_ == Phase::dead) return -ECONNRESET;
-  if (self->input_.empty()) return -EAGAIN;
-  std::size_t n = std::min(length, self->input_.size());
-  std::memcpy(buffer, self->input_.data(), n);
-  self->input_ = self->input_.subspan(n);
+  const bool handshake = self->phase_ == Phase::handshake;
+  const auto source =
+      handshake ? std::span<const std::byte>(self->held_input_).subspan(self->held_taken_) : self->input_;
+  if (source.empty()) return -EAGAIN;
+  const std::size_t n = std::min(length, source.size());
+  std::memcpy(buffer, source.data(), n);
+  if (handshake)
+    self->held_taken_ += n;
+  else
+    self->input_ = source.subspan(n);
   return static_cast<ssize_t>(n);
 }
 
@@ -130,9 +136,11 @@ void SessionCore::take_input(std::span<const std::byte> bytes) {
     input_wakeup_.notify();
     return;
   }
+  std::vector<std::byte> whole;
   if (!held_input_.empty()) {
-    held_input_.insert(held_input_.end(), bytes.begin(), bytes.end());
-    bytes = held_input_;
+    whole = std::exchange(held_input_, {});
+    whole.insert(whole.end(), bytes.begin(), bytes.end());
+    bytes = whole;
   }
   input_ = bytes;
   process();
@@ -144,23 +152,25 @@ void SessionCore::take_input(std::span<const std::byte> bytes) {
 }
 
 asio::awaitable<bool> SessionCore::input_arrived() {
-  // libssh2 may have stopped with some input still untaken: offer the rest again, once per wake.
-  held_input_.erase(held_input_.begin(), held_input_.end() - static_cast<std::ptrdiff_t>(input_.size()));
-  input_ = {};
+  held_input_.erase(held_input_.begin(), held_input_.begin() + static_cast<std::ptrdiff_t>(held_taken_));
+  const bool progressed = std::exchange(held_taken_, 0) > 0;
   flush();
   arm_read();
+  // libssh2 may stop with input still untaken (it collects whole packets first): offer the rest again.
+  if (progressed && !held_input_.empty()) co_return phase_ == Phase::handshake;
   const std::size_t before = held_input_.size();
   while (phase_ == Phase::handshake && held_input_.size() == before) {
-    if (!co_await input_wakeup_.wait()) co_return false;
+    const bool woken = co_await input_wakeup_.wait();
+    if (!woken) co_return false;
   }
-  input_ = held_input_;
   co_return phase_ == Phase::handshake;
 }
 
 void SessionCore::start_running() {
-  std::vector<std::byte> rest(input_.begin(), input_.end());
+  // What came behind the log-in's answer, some of it perhaps since libssh2 last looked.
+  const std::vector<std::byte> rest(held_input_.begin() + static_cast<std::ptrdiff_t>(held_taken_),
+                                    held_input_.end());
   held_input_ = {};
-  input_ = {};
   phase_ = Phase::running;
   idle_since_ = last_received_ = std::chrono::steady_clock::now();
   take_input(rest);

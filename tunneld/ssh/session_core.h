@@ -100,6 +100,7 @@ class SessionCore final : public Session {
   std::string failure_;
 
   std::span<const std::byte> input_;   // the batch being processed
+  std::size_t held_taken_ = 0;         // of held_input_, while in the handshake
   std::vector<std::byte> held_input_;  // what libssh2 has not taken yet: handshake only
   tunnel::Wakeup input_wakeup_;
   bool reading_ = false;
