@@ -165,7 +165,7 @@ def chunk_cases():
         return head("Transfer-Encoding: chunked", start="POST /t/web/upload HTTP/1.1", body=body)
 
     for size in ["", " ", "g", "-1", "+5", "0x5", "5 ", " 5", "5\t", "5_0", "5.", "FFFFFFFFFFFFFFFFF",
-                 "10000000000000000", "8000000000000000", "5\x00", "5\x0b", "\x0b5", "00000000000000000005", "5;a=\x00", "5;\x01",
+                 "10000000000000000", "5\x00", "5\x0b", "\x0b5", "00000000000000000005", "5;a=\x00", "5;\x01",
                  "5\n", "5;a=\n", "5;" + "x" * 20_000, "0" * 100_000]:
         yield Case(f"chunk size {size[:30]!r}", chunked(f"{size}\r\nhello\r\n0\r\n\r\n" + BEHIND))
     yield Case("a chunk longer than it says", chunked("3\r\nhello\r\n0\r\n\r\n" + BEHIND))

@@ -26,7 +26,7 @@ class RawHttp:
 
     def __init__(self, connection):
         self.socket = connection
-        self.buffer = b""
+        self.buffer = bytearray()
         self.ended = False
 
     def __enter__(self):
@@ -59,15 +59,18 @@ class RawHttp:
     def read_until(self, mark):
         while mark not in self.buffer:
             if not self._more():
-                raise EOFError(f"closed before {mark!r}: {self.buffer[:300]!r}")
-        taken, _, self.buffer = self.buffer.partition(mark)
-        return taken + mark
+                raise EOFError(f"closed before {mark!r}: {bytes(self.buffer[:300])!r}")
+        return self._take(self.buffer.index(mark) + len(mark))
 
     def read_exactly(self, count):
         while len(self.buffer) < count:
             if not self._more():
                 raise EOFError(f"closed after {len(self.buffer)} of {count} bytes")
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return self._take(count)
+
+    def _take(self, count):
+        taken = bytes(self.buffer[:count])
+        del self.buffer[:count]
         return taken
 
     def read_head(self):
@@ -107,8 +110,7 @@ class RawHttp:
     def read_to_end(self):
         while self._more():
             pass
-        taken, self.buffer = self.buffer, b""
-        return taken
+        return self._take(len(self.buffer))
 
     def is_closed(self, seconds=10):
         """Waits for the peer to close; anything it still sends counts as not closed."""
