@@ -29,7 +29,7 @@ class Program:
         self.errors = self.directory / f"{name}.err"
         self._seen = [0, 0]
         ids = {}
-        if user is not None:
+        if user is not None and os.geteuid() == 0:  # others start everything as themselves
             ids = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         # Should this test run be killed itself, the kernel ends what it started. By setpriv and not by
         # preexec_fn, which may deadlock beside threads.
