@@ -258,6 +258,8 @@ edge::Options App::public_options(std::vector<std::string> listen) const {
   options.dead_after = config.ws.dead_after;
   options.max_message_bytes = config.ws.max_frame;
   options.max_connections = config.limits.max_connections;
+  options.max_unauthenticated = config.limits.max_unauthenticated;
+  options.early_drop_from = config.limits.max_unauthenticated / 2;
   options.fd_reserve = config.limits.fd_reserve;
   return options;
 }

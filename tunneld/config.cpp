@@ -160,6 +160,12 @@ void bind_limits(config::Schema& schema, Config& config) {
              {.help = "Public connections at a time; more are closed at once and counted.",
               .example = "16000",
               .range = {1, 1'000'000}});
+  schema.add(
+      "limits.max_unauthenticated", &limits.max_unauthenticated,
+      {.help = "Connections whose caller has shown no token yet; from half of it on, new ones are dropped "
+               "at random once the crowd has lasted a moment.",
+       .example = "256",
+       .range = {2, 1'000'000}});
   schema.add("limits.fd_reserve", &limits.fd_reserve,
              {.help = "File descriptors kept free for SSH sessions, logs and the admin door.",
               .example = "64",

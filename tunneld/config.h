@@ -55,6 +55,8 @@ struct Config {
   struct Limits {
     /// Public sockets, handshakes included. 16,000 idle TLS connections stay under 2 GiB.
     std::size_t max_connections = 16'000;
+    /// Callers that have shown no token yet: what a flood of strangers can hold.
+    std::size_t max_unauthenticated = 256;
     /// Kept free for SSH sessions, files and the admin listener.
     std::size_t fd_reserve = 64;
     std::size_t header_line_bytes = 8 * 1024;

@@ -39,6 +39,10 @@ struct Options {
   std::size_t max_message_bytes = 1024 * 1024;
   std::size_t max_fragments = 1024;
   unsigned max_pings_per_second = 10;
+  /// While a frame is incomplete, this much of it must come in this much waiting; else its sender is
+  /// stalling on purpose (1 KiB/s by default).
+  std::chrono::milliseconds frame_window{30'000};
+  std::size_t min_frame_progress_bytes = 30 * 1024;
 
   std::size_t max_connections = 10'000;
   /// Connections whose caller has not authenticated yet: the most there may be, and from how many on

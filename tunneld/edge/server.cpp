@@ -130,7 +130,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
       threads[i].context = parts.threads[i];
       threads[i].handler = &parts.handler(i);
     }
-    spare_descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    keep_spare();
   }
   ~Impl() {
     if (spare_descriptor >= 0) ::close(spare_descriptor);
@@ -195,6 +195,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
         continue;
       }
       if (error) continue;  // ECONNABORTED and its like: that caller is gone
+      self->keep_spare();
       if (const auto reason = self->reason_to_refuse(socket.native_handle()); !reason.empty()) {
         self->observer->socket_refused(reason);
         continue;
@@ -210,7 +211,13 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
     ::close(spare_descriptor);
     const int shed = ::accept4(acceptor.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (shed >= 0) ::close(shed);
-    spare_descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    spare_descriptor = -1;
+    keep_spare();
+  }
+
+  /// Somebody else may have snatched the one that was given up: then the next success gets it back.
+  void keep_spare() {
+    if (spare_descriptor < 0) spare_descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   }
 
   /// Holds back while many have not authenticated, but never for longer than the patience in all.

@@ -14,11 +14,6 @@ namespace {
 
 /// One message of ours at most: bounds how long a pong waits behind data.
 constexpr std::size_t kMaxFrame = 256 * 1024;
-/// A frame must make this much progress in this much waiting, else its sender is stalling on purpose.
-constexpr std::chrono::seconds kFrameWindow{30};
-constexpr std::size_t kFrameWindowBytes = 30 * 1024;
-/// Pongs and Closes that may wait behind a frame the peer does not take.
-constexpr std::size_t kMaxControls = 4096;
 
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
@@ -148,7 +143,8 @@ asio::awaitable<Result<std::size_t>> WebSocket::receive_bytes(std::span<std::byt
 
 WebSocket::Clock::time_point WebSocket::receive_deadline() const {
   auto deadline = heard_ + (pinged_ ? options_.dead_after : options_.ping_after);
-  if (decoder_.within_frame()) deadline = std::min(deadline, Clock::now() + (kFrameWindow - frame_waited_));
+  if (decoder_.within_frame())
+    deadline = std::min(deadline, Clock::now() + (options_.frame_window - frame_waited_));
   return std::min(deadline, close_deadline_);
 }
 
@@ -158,8 +154,8 @@ bool WebSocket::on_silence() {
     failed_ = true;
     return false;
   }
-  if (decoder_.within_frame() && frame_waited_ >= kFrameWindow) {
-    const bool slow = frame_bytes_ < kFrameWindowBytes;
+  if (decoder_.within_frame() && frame_waited_ >= options_.frame_window) {
+    const bool slow = frame_bytes_ < options_.min_frame_progress_bytes;
     frame_waited_ = {};
     frame_bytes_ = 0;
     if (slow) {
@@ -237,7 +233,13 @@ void WebSocket::on_ping() {
     failed_ = true;
     return;
   }
-  pong_ = std::string(decoder_.control());
+  if (close_sent_) return;  // nothing follows a Close
+  // While a frame of ours is under way only the newest waits for its end (RFC 6455 5.5.3), so that a peer
+  // that takes nothing cannot make us collect pongs.
+  if (writing_)
+    pong_ = std::string(decoder_.control());
+  else
+    controls_.append(control_frame(Opcode::pong, decoder_.control()));
 }
 
 void WebSocket::on_pong() {
@@ -260,7 +262,6 @@ void WebSocket::send_close(std::uint16_t code, std::string_view reason, bool by_
 }
 
 void WebSocket::send_control(const std::string& frame) {
-  if (pong_ && close_sent_) pong_.reset();  // nothing follows a Close
   controls_.append(frame);
   flush_controls();
 }

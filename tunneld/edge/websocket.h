@@ -17,7 +17,8 @@ namespace tunneld::edge {
 /// A caller's WebSocket after the 101, server side. Lives on its connection's thread.
 ///
 /// Holds no payload: frames are taken apart in the reader's own buffer. Control frames go between data
-/// frames, never behind them in a queue; of several pings only the newest is answered.
+/// frames, never behind them in a queue; of several pings that come while one of our frames is under way
+/// only the newest is answered.
 class WebSocket : public std::enable_shared_from_this<WebSocket> {
  public:
   using Clock = Transport::Clock;

@@ -13,7 +13,9 @@ namespace tunneld::tunnel {
 class AdaptiveBuffer {
  public:
   static constexpr std::size_t kSmallest = 4 * 1024;
-  static constexpr std::size_t kLargest = 64 * 1024;
+  /// Two of the largest SSH packets that libssh2 makes (32,700 bytes): with 64 KiB every third packet
+  /// would carry the 136 bytes left over.
+  static constexpr std::size_t kLargest = 2 * 32'700;
 
   /// `spare` bytes lie before and after what space() returns, for a frame around the data.
   explicit AdaptiveBuffer(std::size_t spare = 0) : spare_(spare) {}
@@ -29,7 +31,8 @@ class AdaptiveBuffer {
 
   /// Tells how many bytes the last read stored.
   void note(std::size_t stored) {
-    if (stored == size_) {
+    // Frame headers take a little of each full read.
+    if (stored + size_ / 16 >= size_) {
       wanted_ = std::min(size_ * 2, kLargest);
       small_reads_ = 0;
     } else if (stored >= size_ / 4) {
