@@ -47,10 +47,10 @@ struct Options {
   std::size_t max_connections = 10'000;
   /// Connections whose caller has not authenticated yet: the most there may be, and from how many on
   /// new ones are dropped at random (as OpenSSH's MaxStartups), once the crowd has lasted a moment: a
-  /// burst of honest callers is over in milliseconds and is made to wait in the backlog instead.
+  /// burst of honest callers is over soon and is made to wait in the backlog meanwhile.
   std::size_t max_unauthenticated = 256;
   std::size_t early_drop_from = 128;
-  std::chrono::milliseconds crowd_patience{250};
+  std::chrono::milliseconds crowd_patience{2000};
   /// File descriptors kept back for upstreams, logs and state.
   std::size_t fd_reserve = 64;
 };

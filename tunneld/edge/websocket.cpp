@@ -130,6 +130,9 @@ asio::awaitable<Result<std::size_t>> WebSocket::receive_bytes(std::span<std::byt
       if (decoder_.within_frame()) frame_bytes_ += **got;
       co_return **got;
     }
+    // The reader was cancelled, the peer is there: it is owed a Close.
+    if (!got && got.error().kind == Error::Kind::cancelled && transport_->is_open())
+      co_return tl::unexpected(std::move(got.error()));
     // Gone without a Close frame.
     failed_ = true;
     if (!ending_known_) ending_ = {1006, true};

@@ -1,5 +1,12 @@
 #include "tunneld/edge/websocket.h"
 
+#include <atomic>
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
 #include "tests/support/websocket_caller.h"
 #include "tests/tunneld/edge/door.h"
 
@@ -192,13 +199,122 @@ TEST_P(WebSocketDoors, EndsAPingFlood) {
   EXPECT_EQ(frame.close_code(), 1008U);
 }
 
-TEST_P(WebSocketDoors, AnswersOnlyTheNewestOfSeveralPings) {
+TEST_P(WebSocketDoors, AnswersEachPingWhileNothingIsInTheWay) {
   Door door(setup(), answer_websocket_echo);
   auto caller = call(door);
   WebSocketCaller socket(*caller);
   socket.open();
   caller->send(WebSocketCaller::masked(0x89, "one") + WebSocketCaller::masked(0x89, "two"));
+  EXPECT_EQ(socket.receive().payload, "one");
   EXPECT_EQ(socket.receive().payload, "two");
+}
+
+asio::awaitable<void> write_until(tunnel::ByteStream& stream, const std::atomic<bool>& enough) {
+  const std::vector<std::byte> frame(64 * 1024);
+  while (!enough && co_await stream.write(frame)) {
+  }
+  (void)co_await stream.shutdown_write();
+}
+
+asio::awaitable<void> read_to_end(tunnel::ByteStream& stream, std::atomic<bool>& heard) {
+  std::array<std::byte, 4096> buffer;
+  auto got = co_await stream.read(buffer);
+  while (got && *got > 0) {
+    heard = true;
+    got = co_await stream.read(buffer);
+  }
+}
+
+TEST_P(WebSocketDoors, AnswersOnlyTheNewestOfSeveralPingsThatCameBehindAFrame) {
+  std::atomic<bool> heard{false};
+  std::atomic<bool> enough{false};
+  Door door(setup(), [&](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    using asio::experimental::awaitable_operators::operator&&;
+    auto socket = co_await exchange.accept_websocket(tunnel::WebSocketAccept());
+    if (!socket) co_return;
+    co_await (write_until(**socket, enough) && read_to_end(**socket, heard));
+  });
+  auto caller = call(door);
+  const int small = 16 * 1024;  // so that the writer is soon stuck
+  ::setsockopt(caller->descriptor(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  caller->send(WebSocketCaller::masked(0x89, "one") + WebSocketCaller::masked(0x89, "two") +
+               WebSocketCaller::masked(0x89, "three") + WebSocketCaller::masked(0x82, "data"));
+  ASSERT_TRUE(eventually([&] { return heard.load(); }));
+  enough = true;
+  std::vector<std::string> pongs;
+  auto frame = socket.receive();
+  for (; frame.opcode() == 2 || frame.opcode() == 10; frame = socket.receive())
+    if (frame.opcode() == 10) pongs.push_back(frame.payload);
+  EXPECT_EQ(frame.close_code(), 1000U);
+  EXPECT_EQ(pongs, std::vector<std::string>{"three"});
+  socket.send(0x88, frame.payload);
+}
+
+/// Takes 100 bytes before it says anything.
+asio::awaitable<void> answer_after_100(tunnel::HttpExchange& exchange) {
+  auto socket = co_await exchange.accept_websocket(tunnel::WebSocketAccept());
+  if (!socket) co_return;
+  std::array<std::byte, 100> all;
+  std::size_t have = 0;
+  while (have < all.size()) {
+    auto got = co_await (*socket)->read(std::span(all).subspan(have));
+    if (!got || *got == 0) co_return;
+    have += *got;
+  }
+  (void)co_await (*socket)->write(all);
+  co_await (*socket)->close_with(1000, "");
+}
+
+/// Sends a byte every few milliseconds until the server answers; what it then answered.
+WebSocketCaller::Frame dribble(Caller& caller, WebSocketCaller& socket, std::string_view bytes) {
+  for (const char byte : bytes) {
+    pollfd answer{caller.descriptor(), POLLIN, 0};
+    if (::poll(&answer, 1, 5) != 0) break;
+    if (!caller.send({&byte, 1})) break;
+  }
+  return socket.receive();
+}
+
+TEST_P(WebSocketDoors, EndsAFrameThatDribbles) {
+  auto made = setup();
+  made.options.frame_window = 60ms;
+  made.options.min_frame_progress_bytes = 1000;
+  Door door(made, answer_after_100);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  const auto answer = dribble(*caller, socket, WebSocketCaller::masked(0x82, std::string(100, 'x')));
+  EXPECT_EQ(answer.close_code(), 1008U);
+  EXPECT_TRUE(has(answer.payload, "TUNNEL_010"));
+  EXPECT_TRUE(eventually([&] { return door.observer.count("frame_rejected:slow") == 1; }));
+}
+
+TEST_P(WebSocketDoors, EndsAFrameWhoseRestNeverComes) {
+  auto made = setup();
+  made.options.frame_window = 60ms;
+  Door door(made, answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  caller->send(WebSocketCaller::masked(0x82, "all of it") +
+               WebSocketCaller::masked(0x82, "cut").substr(0, 1));
+  EXPECT_EQ(socket.receive().payload, "all of it");
+  EXPECT_EQ(socket.receive().close_code(), 1008U);
+}
+
+TEST_P(WebSocketDoors, LetsASlowFrameThatKeepsComingFinish) {
+  auto made = setup();
+  made.options.frame_window = 200ms;  // the frame takes more than two of them
+  made.options.min_frame_progress_bytes = 1;
+  Door door(made, answer_after_100);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  const std::string slow(100, 'x');
+  EXPECT_EQ(dribble(*caller, socket, WebSocketCaller::masked(0x82, slow)).payload, slow);
+  EXPECT_EQ(door.observer.count("frame_rejected:slow"), 0);
 }
 
 TEST_P(WebSocketDoors, PingsASilentPeerAndMeasuresTheRoundTrip) {
