@@ -59,13 +59,14 @@ class Door {
  public:
   struct Setup {
     Options options{};
+    std::string listen = "127.0.0.1:0";
     bool tls = false;
     std::size_t threads = 2;
     TlsOptions::MinVersion min_version = TlsOptions::MinVersion::tls1_3;
   };
   explicit Door(Handle handle) : Door(Setup{}, std::move(handle)) {}
   Door(Setup setup, Handle handle) : handler_(std::move(handle)) {
-    setup.options.listen = {"127.0.0.1:0"};
+    setup.options.listen = {setup.listen};
     Server::Parts parts;
     for (std::size_t i = 0; i < setup.threads; ++i) {
       contexts_.push_back(std::make_unique<asio::io_context>(1));

@@ -2,9 +2,18 @@
 
 #include <fstream>
 
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <boost/asio/read_until.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
 
 #include "tests/tunneld/edge/door.h"
 
@@ -108,6 +117,106 @@ TEST(Server, RefusesConnectionsOverTheLimit) {
   Caller third(door.port);
   EXPECT_EQ(third.read_to_end(), "");
   EXPECT_EQ(door.observer.count("socket_refused:max_connections"), 1);
+}
+
+/// While it lives this process may have no more than `spare` further descriptors.
+class FewDescriptors {
+ public:
+  explicit FewDescriptors(unsigned spare) {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    // The limit is about numbers, and the lowest free ones are given out: it goes behind as many of them.
+    std::vector<int> fresh;
+    for (unsigned i = 0; i < spare; ++i) fresh.push_back(::dup(STDERR_FILENO));
+    rlimit now = before_;
+    now.rlim_cur = static_cast<rlim_t>(fresh.empty() ? 0 : fresh.back() + 1);
+    for (const int descriptor : fresh) ::close(descriptor);
+    ::setrlimit(RLIMIT_NOFILE, &now);
+  }
+  ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  FewDescriptors(const FewDescriptors&) = delete;
+  FewDescriptors& operator=(const FewDescriptors&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST(Server, TurnsCallersAwayWithoutDescriptorsAndRecovers) {
+  Door door(answer_hello);
+  Caller early(door.port);
+  early.send(kGet);
+  ASSERT_TRUE(has(early.read_answer(), "hello"));
+  std::vector<std::string> answers;
+  std::vector<int> counts;
+  {
+    // Nothing is printed or judged in here: UBSan's checks of objects need descriptors too.
+    const FewDescriptors limit(1);  // the caller's own end
+    for (int i = 0; i < 3; ++i) {
+      Caller refused(door.port);
+      answers.push_back(refused.read_to_end());  // told at once, not left waiting
+      counts.push_back(door.observer.count("socket_refused:fd_reserve"));
+    }
+    early.send(kGet);
+    answers.push_back(early.read_answer());
+  }
+  EXPECT_EQ(counts, (std::vector{1, 2, 3}));
+  ASSERT_EQ(answers.size(), 4U);
+  EXPECT_EQ(answers[0] + answers[1] + answers[2], "");
+  EXPECT_TRUE(has(answers[3], "hello")) << answers[3];
+  Caller late(door.port);
+  late.send(kGet);
+  EXPECT_TRUE(has(late.read_answer(), "hello"));
+  EXPECT_EQ(door.server->connection_count(), 2U);
+}
+
+TEST(Server, KeepsDescriptorsBackForOthers) {
+  const FewDescriptors limit(40);
+  Options options;
+  options.fd_reserve = 15;
+  Door door({.options = options}, answer_hello);
+  std::vector<std::unique_ptr<Caller>> callers;
+  std::string answer = "hello";
+  while (has(answer, "hello") && callers.size() < 20) {
+    callers.push_back(std::make_unique<Caller>(door.port));
+    callers.back()->send(kGet);
+    answer = callers.back()->read_answer();
+  }
+  EXPECT_EQ(answer, "");
+  EXPECT_GT(callers.size(), 2U);
+  EXPECT_EQ(door.observer.count("socket_refused:fd_reserve"), 1);
+  std::vector<int> others;
+  for (int got = ::dup(STDERR_FILENO); got >= 0; got = ::dup(STDERR_FILENO)) others.push_back(got);
+  for (const int descriptor : others) ::close(descriptor);
+  EXPECT_GE(others.size(), 14U);  // the reserve, but for the number at the border
+}
+
+bool has_ipv6_loopback() {
+  ifaddrs* all = nullptr;
+  if (::getifaddrs(&all) != 0) return false;
+  bool found = false;
+  for (const auto* at = all; at != nullptr; at = at->ifa_next) {
+    if (at->ifa_addr == nullptr || at->ifa_addr->sa_family != AF_INET6) continue;
+    const auto* address = reinterpret_cast<const sockaddr_in6*>(at->ifa_addr);
+    found = found || IN6_IS_ADDR_LOOPBACK(&address->sin6_addr);
+  }
+  ::freeifaddrs(all);
+  return found;
+}
+
+TEST(Server, ListensOnIpv6) {
+  if (!has_ipv6_loopback()) GTEST_SKIP() << "this machine has no address ::1";
+  Door door({.listen = "[::1]:0"}, answer_hello);
+  EXPECT_EQ(door.server->local_endpoints().front().address().to_string(), "::1");
+  asio::io_context context;
+  asio::ip::tcp::socket caller(context);
+  caller.connect(door.server->local_endpoints().front());
+  asio::write(caller, asio::buffer(kGet));
+  std::string answer;
+  boost::system::error_code error;
+  asio::read_until(caller, asio::dynamic_buffer(answer), "hello", error);
+  EXPECT_EQ(answer.substr(0, 12), "HTTP/1.1 200") << error.message();
+  ASSERT_EQ(door.server->connection_count(), 1U);
+  const auto own = caller.local_endpoint().port();
+  EXPECT_EQ(door.server->connections().front().peer, "[::1]:" + std::to_string(own));
 }
 
 TEST(Server, DropsNewcomersWhileTooManyHaveNotAuthenticated) {
@@ -244,6 +353,15 @@ TEST(ServerTls, SurvivesGarbageAndHalfHandshakes) {
   EXPECT_TRUE(has(good.read_answer(), "hello"));
 }
 
+void write_encrypted_key(const std::filesystem::path& path) {
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_EC_gen("P-256"), EVP_PKEY_free);
+  const std::unique_ptr<BIO, decltype(&BIO_free)> file(BIO_new_file(path.c_str(), "w"), BIO_free);
+  const std::string passphrase = "secret";
+  ASSERT_EQ(PEM_write_bio_PKCS8PrivateKey(file.get(), key.get(), EVP_aes_256_cbc(), passphrase.data(),
+                                          static_cast<int>(passphrase.size()), nullptr, nullptr),
+            1);
+}
+
 TEST(LoadTls, NamesTheFileAndTheCause) {
   TemporaryFolder folder;
   const auto certificate = folder / "certificate.pem";
@@ -253,11 +371,7 @@ TEST(LoadTls, NamesTheFileAndTheCause) {
   ASSERT_TRUE(write_self_signed(certificate, key));
   ASSERT_TRUE(load_tls({certificate, key}));
   std::ofstream(folder / "text.pem") << "this is not PEM\n";
-  std::ofstream(folder / "encrypted.pem")
-      << "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
-         "MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhcbLnSaFFJAwICCAAw\n"
-         "DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEBRhfL7gp9yxqJtRdi3Tr6YEgZDB\n"
-         "-----END ENCRYPTED PRIVATE KEY-----\n";
+  write_encrypted_key(folder / "encrypted.pem");
   struct Row {
     std::filesystem::path certificate;
     std::filesystem::path key;
@@ -269,6 +383,7 @@ TEST(LoadTls, NamesTheFileAndTheCause) {
                       {folder / "text.pem", key, "text.pem", "no PEM certificate"},
                       {certificate, folder / "text.pem", "text.pem", "no PEM private key"},
                       {certificate, other_key, "other.pem", "does not belong"},
+                      {certificate, folder / "encrypted.pem", "encrypted.pem", "without a passphrase"},
                       {certificate, folder / ".", "key file", "cannot be read"}};
   for (const auto& row : rows) {
     SCOPED_TRACE(row.says);
