@@ -318,4 +318,16 @@ Diff diff(const Schema& before, const Schema& after) {
   return changed;
 }
 
+std::string Schema::origin(std::string path) const {
+  for (;;) {
+    if (const auto exact = origins_.find(path); exact != origins_.end()) return exact->second;
+    if (const auto inside = origins_.lower_bound(path);
+        inside != origins_.end() && inside->first.starts_with(path + "."))
+      return inside->second;
+    const auto cut = path.find_last_of(".[");
+    if (cut == std::string::npos) return {};
+    path.resize(cut);
+  }
+}
+
 }  // namespace config

@@ -196,6 +196,9 @@ class Schema {
   /// {"ssh.max_channels": {"value": 10, "from": "tunneld.yaml:3"}, "upstreams": [{...}]}.
   /// `from` is "default", "<file>:<line>", "environment <NAME>" or "--set". Secrets are "***".
   nlohmann::ordered_json effective() const;
+  /// Where the value of `path` ("ssh.max_channels", "upstreams[0].address") came from, e.g. "f.yaml:7";
+  /// for a key that nothing set, where the section around it came from. Empty if nothing did.
+  std::string origin(std::string path) const;
 
   friend Diff diff(const Schema& before, const Schema& after);
 

@@ -34,7 +34,6 @@ inline constexpr const char* kSocketsRefusedTotal = "tunnel_sockets_refused_tota
 inline constexpr const char* kRequestsRejectedTotal = "tunnel_requests_rejected_total";
 inline constexpr const char* kCertificateExpiryTimestampSeconds =
     "tunnel_certificate_expiry_timestamp_seconds";
-inline constexpr const char* kUpstreamUp = "tunnel_upstream_up";
 inline constexpr const char* kSshSessions = "tunnel_ssh_sessions";
 inline constexpr const char* kSshChannels = "tunnel_ssh_channels";
 inline constexpr const char* kSshChannelOpensTotal = "tunnel_ssh_channel_opens_total";
@@ -49,7 +48,6 @@ inline constexpr const char* kErrorsTotal = "tunnel_errors_total";
 inline constexpr const char* kBytesReceivedTotal = "tunnel_bytes_received_total";
 inline constexpr const char* kBytesSentTotal = "tunnel_bytes_sent_total";
 inline constexpr const char* kQueueSize = "tunnel_queue_size";
-inline constexpr const char* kQueueWaitSeconds = "tunnel_queue_wait_seconds";
 inline constexpr const char* kAuthAttemptsTotal = "tunnel_auth_attempts_total";
 inline constexpr const char* kJwksRefreshTotal = "tunnel_jwks_refresh_total";
 inline constexpr const char* kFramesRejectedTotal = "tunnel_frames_rejected_total";
@@ -119,8 +117,6 @@ inline constexpr std::array kAll{
            {},
            "seconds",
            "When the public certificate expires, as Unix time."},
-    Metric{
-        kUpstreamUp, Type::gauge, {"upstream"}, "", "1 when the last attempt to reach the upstream worked."},
     Metric{kSshSessions, Type::gauge, {}, "", "Open SSH sessions to upstreams."},
     Metric{kSshChannels, Type::gauge, {}, "", "Open SSH channels."},
     Metric{kSshChannelOpensTotal, Type::counter, {"type", "result"}, "", "SSH channel opens by outcome."},
@@ -159,11 +155,6 @@ inline constexpr std::array kAll{
            "",
            "Payload sent to callers (client) and far sides (agent)."},
     Metric{kQueueSize, Type::gauge, {"priority"}, "", "Requests waiting for a channel."},
-    Metric{kQueueWaitSeconds,
-           Type::histogram,
-           {"priority"},
-           "seconds",
-           "Time that requests waited for a channel."},
     Metric{kAuthAttemptsTotal, Type::counter, {"result", "reason"}, "", "Token checks by outcome."},
     Metric{kJwksRefreshTotal, Type::counter, {"result"}, "", "Fetches of the signing keys by outcome."},
     Metric{kFramesRejectedTotal,

@@ -390,15 +390,26 @@ void App::begin_drain(int signal) {
   });
 }
 
+namespace {
+
+asio::awaitable<bool> drain_door(edge::Server* door, Clock::time_point deadline) {
+  if (door == nullptr) co_return true;
+  co_return co_await door->drain(deadline);
+}
+
+}  // namespace
+
 asio::awaitable<void> App::drain(std::string reason) {
+  using namespace asio::experimental::awaitable_operators;
   const auto began = Clock::now();
   const auto deadline = began + configuration_->values.drain_timeout;
   keys_->stop();
   if (tls_door_) tls_door_->stop_accepting();
   if (plain_door_) plain_door_->stop_accepting();
-  bool done = true;
-  for (auto* door : {tls_door_.get(), plain_door_.get()})
-    if (door != nullptr && !co_await door->drain(deadline)) done = false;
+  // Side by side: streams of both are told at once.
+  const auto [tls_done, plain_done] =
+      co_await (drain_door(tls_door_.get(), deadline) && drain_door(plain_door_.get(), deadline));
+  const bool done = tls_done && plain_done;
   std::size_t left = 0;
   for (auto* door : {tls_door_.get(), plain_door_.get()}) {
     if (door == nullptr) continue;

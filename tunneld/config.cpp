@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <sstream>
 #include <utility>
 
 #include <boost/asio/ip/address.hpp>
@@ -424,6 +425,20 @@ Result<void> check(Config& config) {
   return fail(Error::Kind::bad_input, message);
 }
 
+namespace {
+
+/// The schema's path of the key that a problem begins with: "upstreams.lab.user: …" is upstreams[0].user.
+std::string path_of(const std::string& problem, const Config& config) {
+  std::string path = problem.substr(0, problem.find(": "));
+  for (std::size_t i = 0; i < config.upstreams.size(); ++i) {
+    const auto prefix = "upstreams." + config.upstreams[i].name + ".";
+    if (path.starts_with(prefix)) return "upstreams[" + std::to_string(i) + "]." + path.substr(prefix.size());
+  }
+  return path;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Configuration>> load_config(const std::optional<std::filesystem::path>& file,
                                                    const std::vector<std::string>& overrides) {
   config::Sources sources;
@@ -439,7 +454,17 @@ Result<std::unique_ptr<Configuration>> load_config(const std::optional<std::file
   auto warnings = loaded->schema.load(sources);
   if (!warnings) return tl::unexpected(warnings.error());
   loaded->warnings = std::move(*warnings);
-  if (auto good = check(loaded->values); !good) return tl::unexpected(good.error());
+  if (auto good = check(loaded->values); !good) {
+    // What only shows between settings is told like the rest: file:line: key: what is wrong.
+    std::string message;
+    std::istringstream problems(good.error().message);
+    for (std::string problem; std::getline(problems, problem);) {
+      auto origin = loaded->schema.origin(path_of(problem, loaded->values));
+      if (origin.empty() && file) origin = file->string();
+      message += (message.empty() ? "" : "\n") + origin + (origin.empty() ? "" : ": ") + problem;
+    }
+    return fail(Error::Kind::bad_input, message);
+  }
   return loaded;
 }
 

@@ -32,6 +32,7 @@ Result<AllowList> AllowList::parse(const std::vector<std::string>& entries, std:
       list.everybody_ = true;
     } else if (starts(entry, "sub:", what)) {
       if (!valid_subject(what)) return bad(entry, "a subject is 1 to 255 bytes of printable ASCII");
+      if (what == "*") return bad(entry, "write \"*\" to allow everybody with a valid token");
       const auto at = what.rfind('@');
       if (at != std::string_view::npos &&
           (what.substr(at + 1) == issuer || what.find("://", at) != std::string_view::npos))

@@ -190,9 +190,17 @@ Result<Identity> Identity::load(const std::filesystem::path& path) {
     return bad("has a passphrase; tunneld cannot ask for one: remove it with ssh-keygen -p -N '' -f " +
                path.string());
 
+  // An Ed25519 key's comment stands last of what would be encrypted: two check numbers, then strings.
+  std::string_view comment, skipped;
+  Cursor inside(secret);
+  if (type != "ssh-ed25519" || !inside.u32(count) || !inside.u32(count) || !inside.string(skipped) ||
+      !inside.string(skipped) || !inside.string(skipped) || !inside.string(comment) || comment.empty() ||
+      comment.find_first_of("\r\n") != std::string_view::npos)
+    comment = "tunneld";
+
   Identity identity;
   identity.private_text_ = std::move(text);
-  identity.public_line_ = std::string(type) + " " + base64(std::string(blob)) + " tunneld";
+  identity.public_line_ = std::string(type) + " " + base64(std::string(blob)) + " " + std::string(comment);
   identity.fingerprint_ = fingerprint_of(std::string(blob));
   return identity;
 }

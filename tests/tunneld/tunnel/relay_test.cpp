@@ -168,11 +168,11 @@ TEST(AdaptiveBuffers, GrowWhileFilledAndShrinkWhenQuiet) {
   AdaptiveBuffer buffer;
   EXPECT_EQ(buffer.space().size(), 4096u);
   for (int round = 0; round < 10; ++round) buffer.note(buffer.space().size());
-  EXPECT_EQ(buffer.space().size(), 64u * 1024);
+  EXPECT_EQ(buffer.space().size(), AdaptiveBuffer::kLargest);
   for (int round = 0; round < 15; ++round) buffer.note(1);
-  EXPECT_EQ(buffer.space().size(), 64u * 1024) << "a few short reads are no reason";
+  EXPECT_EQ(buffer.space().size(), AdaptiveBuffer::kLargest) << "a few short reads are no reason";
   buffer.note(1);
-  EXPECT_EQ(buffer.space().size(), 32u * 1024);
+  EXPECT_EQ(buffer.space().size(), AdaptiveBuffer::kLargest / 2);
   for (int round = 0; round < 200; ++round) {
     buffer.space();
     buffer.note(1);
