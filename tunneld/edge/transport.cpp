@@ -515,9 +515,10 @@ asio::awaitable<void> Transport::close_gracefully(Linger linger, Clock::time_poi
   const auto drained = co_await drain_pending(deadline);
   if (drained) {
     const auto ended = co_await shutdown_write();
-    // Enough for what was in flight; a peer that goes on sending is cut.
-    std::size_t allowance = 256 * 1024;
-    std::array<std::byte, 4096> discarded;
+    // Enough for what was in flight (Linux grows both ends' buffers to several MiB) and for callers that
+    // read nothing before they have sent all; a peer that goes on sending is cut.
+    std::size_t allowance = 8 * 1024 * 1024;
+    std::array<std::byte, 16 * 1024> discarded;
     while (linger == Linger::yes && ended && allowance > 0) {
       const auto got = co_await read(discarded, deadline);
       if (!got || *got == 0) break;

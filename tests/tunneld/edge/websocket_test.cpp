@@ -186,6 +186,29 @@ TEST_P(WebSocketDoors, FailsWhatBreaksTheRules) {
   }
 }
 
+TEST_P(WebSocketDoors, LetsAPeerSeeWhyItWasRefusedAfterItHasSentEverything) {
+  Door door(setup(), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    auto socket = co_await exchange.accept_websocket(tunnel::WebSocketAccept());
+    if (!socket) co_return;
+    std::array<std::byte, 4096> buffer;
+    auto got = co_await (*socket)->read(buffer);
+    while (got && *got > 0) got = co_await (*socket)->read(buffer);
+  });
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  const std::string part(1000, 'x');
+  std::string frames = WebSocketCaller::masked(0x02, part);
+  for (int i = 0; i < 4000; ++i) frames += WebSocketCaller::masked(0x00, part);  // refused at about a quarter
+  EXPECT_TRUE(caller->send(frames));  // after a reset most clients would not even look for an answer
+  const auto close = socket.receive();
+  EXPECT_EQ(close.close_code(), 1009U);
+  socket.send(0x88, close.payload);
+  caller->end_sending();
+  EXPECT_EQ(caller->read_to_end(), "");
+  EXPECT_FALSE(caller->was_reset());
+}
+
 TEST_P(WebSocketDoors, EndsAPingFlood) {
   Door door(setup(), answer_websocket_echo);
   auto caller = call(door);
