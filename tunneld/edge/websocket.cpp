@@ -290,6 +290,12 @@ asio::awaitable<Result<void>> WebSocket::write(std::span<const std::byte> bytes)
 asio::awaitable<Result<void>> WebSocket::write_frame(Opcode opcode, bool fin,
                                                      std::span<const std::byte> bytes) {
   const auto self = shared_from_this();
+  // The reader found a fault and is seeing our Close to the peer: failing here first would make whoever
+  // owns both cut it short.
+  while (failed_ && reading_ && transport_->is_open() && Clock::now() < close_deadline_) {
+    changed_.expires_at(close_deadline_);
+    co_await changed_.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
   if (we_ended_ || !transport_->is_open()) co_return tl::unexpected(was_closed());
   const auto header = frame_header(opcode, fin, bytes.size());
   Result<void> sent;
