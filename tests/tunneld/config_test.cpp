@@ -108,7 +108,8 @@ TEST_F(Configured, EveryContradictionIsToldAtOnce) {
   const auto loaded = load("admin_listen: 0.0.0.0:9090\nws: {ping_interval: 60s}\n");
   ASSERT_FALSE(loaded);
   EXPECT_THAT(loaded.error().message, HasSubstr("admin_listen"));
-  EXPECT_THAT(loaded.error().message, HasSubstr("\nws.dead_after"));
+  EXPECT_THAT(loaded.error().message,
+              HasSubstr("\n" + (directory / "t.yaml").string() + ":2: ws.dead_after"));
 }
 
 TEST_F(Configured, AMissingFileIsNamed) {
