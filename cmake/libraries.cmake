@@ -33,6 +33,8 @@ else()
   target_include_directories(project_libssh2 SYSTEM INTERFACE ${TUNNEL_LIBSSH2_ROOT}/include)
   target_link_libraries(project_libssh2 INTERFACE ${TUNNEL_LIBSSH2_ROOT}/lib/libssh2.a OpenSSL::Crypto)
   target_compile_definitions(project_libssh2 INTERFACE TUNNEL_LIBSSH2_PRIVATE)
+  # Its source of random padding is replaced in tunneld/ssh/libssh2_engine.c.
+  target_link_options(project_libssh2 INTERFACE LINKER:--wrap=_libssh2_openssl_random)
   # The private headers, for C only: the shims are C, and names like "session.h" stay out of our C++.
   target_include_directories(project_libssh2 SYSTEM INTERFACE
     $<$<COMPILE_LANGUAGE:C>:${TUNNEL_LIBSSH2_ROOT}/private>)

@@ -20,7 +20,9 @@ enum { kPacketSize = 32768 };
 #error "libssh2_engine.c knows the internals of libssh2 1.11.1 only: build with TUNNEL_SYSTEM_LIBSSH2=ON"
 #endif
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/rand.h>
 
 int engine_capabilities(void) {
   return ENGINE_WHOLE_PACKET_GCM | ENGINE_CONCURRENT_OPENS | ENGINE_REAP_REPLIES;
@@ -132,6 +134,29 @@ static const LIBSSH2_CRYPT_METHOD kWholePacketGcm = {
     &gcm_dtor,
     _libssh2_cipher_aes256gcm,
 };
+
+/* ---- random padding without a system call per packet ---- */
+
+enum { kRandomBytes = 4096 };
+static _Thread_local unsigned char random_bytes[kRandomBytes];
+static _Thread_local size_t random_left;
+
+/* The linker puts this in place of the library's own (--wrap), which asks OpenSSL for each packet's few
+ * bytes of padding; OpenSSL then asks the kernel whether the process has forked. Taken from the same
+ * generator, 4 KiB at a time; used bytes are wiped. Not for programs that fork and go on. */
+int __wrap__libssh2_openssl_random(void* buffer, size_t size);
+int __wrap__libssh2_openssl_random(void* buffer, size_t size) {
+  unsigned char* from;
+  if (size > kRandomBytes / 4) return RAND_bytes(buffer, (int)size) == 1 ? 0 : -1;
+  if (random_left < size) {
+    if (RAND_bytes(random_bytes, kRandomBytes) != 1) return -1;
+    random_left = kRandomBytes;
+  }
+  from = random_bytes + (random_left -= size);
+  memcpy(buffer, from, size);
+  OPENSSL_cleanse(from, size);
+  return 0;
+}
 
 /* Defined in crypt.c; declared only inside kex.c. */
 extern const LIBSSH2_CRYPT_METHOD** libssh2_crypt_methods(void);
