@@ -35,14 +35,18 @@ asio::awaitable<Result<std::size_t>> ChannelStream::read(std::span<std::byte> in
 }
 
 void ChannelStream::grow_window(std::size_t just_read) {
-  if (window_ >= session_->options().max_window) return;
+  const auto limit = session_->window_limit();
+  if (window_ >= limit) {
+    if (window_ > limit) engine_channel_set_window(handle_, window_ = limit);
+    return;
+  }
   auto now = std::chrono::steady_clock::now();
   if (read_since_growth_ == 0) growth_started_ = now;
   read_since_growth_ += just_read;
   if (now - growth_started_ > kGrowthInterval) {
     read_since_growth_ = 0;
   } else if (read_since_growth_ >= window_) {
-    window_ = std::min(window_ * 2, session_->options().max_window);
+    window_ = std::min(window_ * 2, limit);
     engine_channel_set_window(handle_, window_);
     read_since_growth_ = 0;
   }

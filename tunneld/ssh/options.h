@@ -25,6 +25,9 @@ struct Options {
   std::uint32_t initial_window = 256 * 1024;
   /// The window doubles up to this while its reader keeps up. Beyond 4 MiB sshd's CPU use explodes.
   std::uint32_t max_window = 2 * 1024 * 1024;
+  /// All windows of a session together, shared out among its channels: what sshd queues for a session
+  /// beyond a few MiB costs it twice the CPU per byte.
+  std::uint32_t session_window = 4 * 1024 * 1024;
   /// Writers of a session wait above the high mark of unsent bytes and go on below the low one.
   std::size_t output_high_bytes = 256 * 1024;
   std::size_t output_low_bytes = 64 * 1024;

@@ -269,6 +269,12 @@ unsigned SessionCore::free_channels() const {
   return phase_ == Phase::running && used_ < options_.max_channels ? options_.max_channels - used_ : 0;
 }
 
+std::uint32_t SessionCore::window_limit() const {
+  const auto share =
+      options_.session_window / static_cast<std::uint32_t>(std::max<std::size_t>(1, channels_.size()));
+  return std::clamp(share, options_.initial_window, options_.max_window);
+}
+
 void SessionCore::release_channel() {
   if (--used_ == 0) idle_since_ = std::chrono::steady_clock::now();
   if (channel_free_) channel_free_();

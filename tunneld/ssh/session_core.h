@@ -51,6 +51,8 @@ class SessionCore final : public Session {
   tunnel::Observer& observer() const { return observer_; }
   bool output_full() const { return output_.size() >= options_.output_high_bytes; }
   void request_flush();
+  /// How far a channel's receive window may grow now.
+  std::uint32_t window_limit() const;
   void attach(ChannelStream* channel) { channels_.push_back(channel); }
   /// The stream is gone: closes the libssh2 channel, in the background until the peer agreed.
   void detach(ChannelStream* channel, LIBSSH2_CHANNEL* handle);
