@@ -99,7 +99,7 @@ bool fill(X509* certificate, EVP_PKEY* key) {
 
 Result<void> write_self_signed(const std::filesystem::path& certificate_file,
                                const std::filesystem::path& key_file) {
-  const Key key(EVP_EC_gen("P-256"));
+  const Key key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"));
   const Certificate certificate(X509_new());
   const Bio key_text(BIO_new(BIO_s_mem()));
   const Bio certificate_text(BIO_new(BIO_s_mem()));

@@ -113,12 +113,13 @@ Result<std::shared_ptr<SSL_CTX>> load_tls(const TlsOptions& options) {
   if (!context) return fail(Error::Kind::bug, "OpenSSL cannot make a TLS context");
   auto* raw = context.get();
   const int min = options.min_version == TlsOptions::MinVersion::tls1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
+  char groups[] = "X25519:P-256";  // not const: OpenSSL's macro casts it away
   const bool set =
       SSL_CTX_set_min_proto_version(raw, min) == 1 &&
       SSL_CTX_set_ciphersuites(
           raw, "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256") == 1 &&
       SSL_CTX_set_cipher_list(raw, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
-      SSL_CTX_set1_groups_list(raw, "X25519:P-256") == 1;
+      SSL_CTX_set1_groups_list(raw, groups) == 1;
   if (!set) return fail(Error::Kind::bug, "OpenSSL lacks a cipher or group that tunneld needs");
   SSL_CTX_set_options(raw, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
                                SSL_OP_CIPHER_SERVER_PREFERENCE);

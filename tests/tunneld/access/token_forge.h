@@ -28,7 +28,7 @@ inline Pkey rsa_key(unsigned bits) {
   return key;
 }
 inline Pkey ec_key(const char* curve) {
-  Pkey key(EVP_EC_gen(curve), EVP_PKEY_free);
+  Pkey key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", curve), EVP_PKEY_free);
   if (!key) throw std::runtime_error("cannot make an EC key");
   return key;
 }
