@@ -328,10 +328,10 @@ TEST_F(Log, DropsTheOldestAndNeverWaitsWhenNobodyReads) {
   const int reader = ::open(file_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   ASSERT_GE(reader, 0);
   ASSERT_TRUE(logging::start({.output = file_, .queue = 64, .drain_limit = 10ms}));
+  testing::internal::CaptureStderr();
   constexpr int kRecords = 5000;  // of about 600 bytes: far more than the pipe and the queue hold
   for (int i = 0; i < kRecords; ++i) logging::info("test", std::string(500, 'x'), {{"i", i}});
   EXPECT_GT(logging::dropped(), 0U);
-  testing::internal::CaptureStderr();
   logging::stop();
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("cannot be written"));
   std::string taken(4'000'000, '\0');
