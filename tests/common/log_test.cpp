@@ -327,9 +327,9 @@ TEST_F(Log, DropsTheOldestAndNeverWaitsWhenNobodyReads) {
   ASSERT_EQ(::mkfifo(file_.c_str(), 0600), 0);
   const int reader = ::open(file_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   ASSERT_GE(reader, 0);
-  ASSERT_TRUE(logging::start({.output = file_, .queue = 64, .drain_limit = 10ms}));
+  ASSERT_TRUE(logging::start({.output = file_, .queue = 256, .drain_limit = 10ms}));
   testing::internal::CaptureStderr();
-  constexpr int kRecords = 5000;  // of about 600 bytes: far more than the pipe and the queue hold
+  constexpr int kRecords = 5000;  // of about 600 bytes; the queue alone holds more than the pipe
   for (int i = 0; i < kRecords; ++i) logging::info("test", std::string(500, 'x'), {{"i", i}});
   EXPECT_GT(logging::dropped(), 0U);
   logging::stop();
