@@ -17,7 +17,6 @@
 #include "common/result.h"
 #include "tunneld/admin/admin_handler.h"
 #include "tunneld/admin/metrics.h"
-#include "tunneld/admin/silent_observer.h"
 #include "tunneld/config.h"
 #include "tunneld/edge/server.h"
 #include "tunneld/gate.h"
@@ -25,6 +24,7 @@
 #include "tunneld/ssh/identity.h"
 #include "tunneld/state_dir.h"
 #include "tunneld/token_keys.h"
+#include "tunneld/tunnel/silent_observer.h"
 #include "tunneld/worker.h"
 
 namespace tunneld {
@@ -99,7 +99,7 @@ class App {
   std::atomic<double> certificate_expiry_{0};  // Unix time
 
   std::unique_ptr<admin::Metrics> metrics_;
-  admin::SilentObserver silent_;
+  tunnel::SilentObserver silent_;
   std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<TokenKeys> keys_;
   std::optional<ssh::Identity> identity_;

@@ -2,9 +2,11 @@
 
 #include <stdexcept>
 
-#include "tunneld/access/openssl_handles.h"
+#include "common/openssl_handles.h"
 
 namespace tunneld::access {
+
+using namespace openssl;
 
 Sha256 sha256(std::string_view bytes) {
   // Fetched once and kept for the life of the process; OpenSSL frees it at exit.

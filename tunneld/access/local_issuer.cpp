@@ -8,13 +8,15 @@
 #include <openssl/rand.h>
 #include <nlohmann/json.hpp>
 
+#include "common/openssl_handles.h"
 #include "tunneld/access/base64url.h"
 #include "tunneld/access/claims.h"
 #include "tunneld/access/digest.h"
-#include "tunneld/access/openssl_handles.h"
 #include "tunneld/access/secret_file.h"
 
 namespace tunneld::access {
+
+using namespace openssl;
 namespace {
 
 using nlohmann::json;

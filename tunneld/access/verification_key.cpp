@@ -6,9 +6,11 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 
-#include "tunneld/access/openssl_handles.h"
+#include "common/openssl_handles.h"
 
 namespace tunneld::access {
+
+using namespace openssl;
 namespace {
 
 constexpr std::size_t kCoordinateBytes = 32;

@@ -16,21 +16,16 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include "common/openssl_handles.h"
+
 namespace tunneld::edge {
 
 namespace {
 
-template <auto Free>
-struct Freer {
-  template <class T>
-  void operator()(T* thing) const {
-    Free(thing);
-  }
-};
-using Bio = std::unique_ptr<BIO, Freer<BIO_free_all>>;
-using Certificate = std::unique_ptr<X509, Freer<X509_free>>;
-using Extension = std::unique_ptr<X509_EXTENSION, Freer<X509_EXTENSION_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
+using Bio = openssl::BioHandle;
+using Certificate = openssl::CertificateHandle;
+using Extension = openssl::ExtensionHandle;
+using Key = openssl::PkeyHandle;
 
 tl::unexpected<Error> cannot_write(const std::filesystem::path& path, int number) {
   return fail(Error::Kind::unavailable,

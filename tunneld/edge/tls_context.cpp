@@ -13,20 +13,15 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include "common/openssl_handles.h"
+
 namespace tunneld::edge {
 
 namespace {
 
-template <auto Free>
-struct Freer {
-  template <class T>
-  void operator()(T* thing) const {
-    Free(thing);
-  }
-};
-using Bio = std::unique_ptr<BIO, Freer<BIO_free_all>>;
-using Certificate = std::unique_ptr<X509, Freer<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
+using Bio = openssl::BioHandle;
+using Certificate = openssl::CertificateHandle;
+using Key = openssl::PkeyHandle;
 
 Result<std::string> read_file(const char* what, const std::filesystem::path& path) {
   if (path.empty()) return fail(Error::Kind::bad_input, std::string("no ") + what + " file is configured");
