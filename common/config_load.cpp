@@ -90,7 +90,7 @@ bool is_service_link(std::string_view name, std::string_view value) {
 }  // namespace
 
 Result<std::string> read_file(const std::filesystem::path& path) {
-  return read_at_most(path, yaml::kMaxBytes);
+  return read_at_most(path, yaml::Limits{}.bytes);
 }
 
 std::vector<std::pair<std::string, std::string>> process_environment() {

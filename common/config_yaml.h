@@ -17,7 +17,9 @@ struct Node {
 
   Kind kind = Kind::null;
   int line = 0;  // from 1
+  int column = 0;
   std::string text;
+  bool quoted = false;  // a scalar in quotes or a block: text whatever it looks like
   std::vector<Node> items;
   std::vector<Member> members;  // in the order of the file, duplicates kept
 };
@@ -25,16 +27,21 @@ struct Node {
 struct Node::Member {
   std::string key;
   int line = 0;
+  int column = 0;
   Node value;
 };
 
 /// Bounds that hold whatever the text says. Anchors, aliases and tags are refused, so nothing
 /// can expand ("billion laughs"); a configuration has no use for them.
-inline constexpr std::size_t kMaxBytes = 1024 * 1024;
-inline constexpr int kMaxDepth = 16;
-inline constexpr std::size_t kMaxNodes = 100'000;
+struct Limits {
+  std::size_t bytes = 1024 * 1024;
+  int depth = 16;
+  std::size_t nodes = 100'000;
+  /// Whether errors name the column too, as "<name>:<line>:<column>: <what>".
+  bool columns = false;
+};
 
 /// One document, or none (a null node). Fails with bad_input and "<name>:<line>: <what>".
-Result<Node> parse(std::string_view text, std::string_view name);
+Result<Node> parse(std::string_view text, std::string_view name, const Limits& limits = {});
 
 }  // namespace config::yaml

@@ -9,7 +9,9 @@
 namespace metric_names {
 
 enum class Type { counter, gauge, histogram };
-enum class Since { now, compat };  // compat: for dashboards of earlier versions, while `metrics.compat` is on
+/// compat: for dashboards of earlier versions, while `metrics.compat` is on. planned: the name is settled, so
+/// that rules can be written against it, but nothing exposes it yet.
+enum class Since { now, compat, planned };
 
 struct Metric {
   const char* name;
@@ -30,6 +32,7 @@ inline constexpr const char* kHeartbeatRttSeconds = "tunnel_heartbeat_rtt_second
 inline constexpr const char* kHeartbeatTimeoutsTotal = "tunnel_heartbeat_timeouts_total";
 inline constexpr const char* kActiveUsers = "tunnel_active_users";
 inline constexpr const char* kSockets = "tunnel_sockets";
+inline constexpr const char* kSocketsLimit = "tunnel_sockets_limit";
 inline constexpr const char* kSocketsRefusedTotal = "tunnel_sockets_refused_total";
 inline constexpr const char* kRequestsRejectedTotal = "tunnel_requests_rejected_total";
 inline constexpr const char* kCertificateExpiryTimestampSeconds =
@@ -62,6 +65,13 @@ inline constexpr const char* kProcessVirtualMemoryBytes = "process_virtual_memor
 inline constexpr const char* kProcessOpenFds = "process_open_fds";
 inline constexpr const char* kProcessMaxFds = "process_max_fds";
 inline constexpr const char* kProcessStartTimeSeconds = "process_start_time_seconds";
+
+inline constexpr const char* kQueueFillRatio = "tunnel_queue_fill_ratio";
+inline constexpr const char* kCircuitBreakerState = "tunnel_circuit_breaker_state";
+inline constexpr const char* kCircuitBreakerTransitionsTotal = "tunnel_circuit_breaker_transitions_total";
+inline constexpr const char* kRateLimitViolationsTotal = "tunnel_rate_limit_violations_total";
+inline constexpr const char* kAuditEventsTotal = "tunnel_audit_events_total";
+inline constexpr const char* kAuditWriteErrorsTotal = "tunnel_audit_write_errors_total";
 
 inline constexpr const char* kRequestLatencyMs = "tunnel_request_latency_ms";
 inline constexpr const char* kRequestsSuccessTotal = "tunnel_requests_success_total";
@@ -102,6 +112,7 @@ inline constexpr std::array kAll{
     Metric{kHeartbeatTimeoutsTotal, Type::counter, {}, "", "Peers declared dead for want of a pong."},
     Metric{kActiveUsers, Type::gauge, {}, "", "Distinct principals with something open."},
     Metric{kSockets, Type::gauge, {}, "", "Accepted public TCP connections that are open."},
+    Metric{kSocketsLimit, Type::gauge, {}, "", "Public TCP connections that may be open at once."},
     Metric{kSocketsRefusedTotal,
            Type::counter,
            {"reason"},
@@ -244,6 +255,37 @@ inline constexpr std::array kAll{
            "ms",
            "Old name: tunnel_ssh_handshake_seconds, in milliseconds.",
            Since::compat},
+    Metric{kQueueFillRatio,
+           Type::gauge,
+           {},
+           "",
+           "How full the fullest user's queue is, 0 to 1.",
+           Since::planned},
+    Metric{kCircuitBreakerState,
+           Type::gauge,
+           {"service"},
+           "",
+           "Worst breaker of the kind: 0 closed, 1 open, 2 half-open.",
+           Since::planned},
+    Metric{kCircuitBreakerTransitionsTotal,
+           Type::counter,
+           {"to"},
+           "",
+           "Changes of a breaker's state.",
+           Since::planned},
+    Metric{kRateLimitViolationsTotal,
+           Type::counter,
+           {"scope", "user_tier"},
+           "",
+           "Requests refused for a rate limit.",
+           Since::planned},
+    Metric{kAuditEventsTotal, Type::counter, {"event"}, "", "Records of the audit log.", Since::planned},
+    Metric{kAuditWriteErrorsTotal,
+           Type::counter,
+           {},
+           "",
+           "Records the audit log could not write.",
+           Since::planned},
 };
 
 /// The row of that name, or null.

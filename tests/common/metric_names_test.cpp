@@ -38,7 +38,8 @@ TEST(MetricNames, CarryTheirUnitAsSuffix) {
     const std::string_view unit = metric.unit;
     if (!unit.empty()) {
       EXPECT_TRUE(stem.ends_with("_" + std::string(unit)));
-      EXPECT_TRUE(unit == "seconds" || unit == "bytes" || (unit == "ms" && metric.since == Since::compat));
+      EXPECT_TRUE(unit == "seconds" || unit == "bytes" || unit == "ratio" ||
+                  (unit == "ms" && metric.since == Since::compat));
     } else {
       for (const char* suffix : {"_seconds", "_bytes", "_ratio", "_ms"}) EXPECT_FALSE(stem.ends_with(suffix));
     }
@@ -48,10 +49,10 @@ TEST(MetricNames, CarryTheirUnitAsSuffix) {
 
 TEST(MetricNames, HaveLabelsOnlyFromTheBoundedList) {
   // Each has a small fixed set of values. Nothing here may name a person, an address or a path.
-  const std::set<std::string_view> bounded{"version", "commit",   "tls",   "ssh",    "user_tier",
-                                           "role",    "result",   "phase", "code",   "initiator",
-                                           "reason",  "upstream", "type",  "status", "priority",
-                                           "outcome", "category", "side",  "thread", "direction"};
+  const std::set<std::string_view> bounded{
+      "version",  "commit",    "tls",    "ssh",       "user_tier", "role",   "result",   "phase",
+      "code",     "initiator", "reason", "upstream",  "type",      "status", "priority", "outcome",
+      "category", "side",      "thread", "direction", "service",   "to",     "scope",    "event"};
   for (const Metric& metric : metric_names::kAll) {
     std::set<std::string_view> own;
     bool ended = false;

@@ -347,6 +347,7 @@ std::string Metrics::expose(bool openmetrics, bool compat) const {
   out.gauge(names::kActiveUsers, static_cast<double>(options_.active_users()));
 
   out.gauge(names::kSockets, cells.sockets);
+  out.gauge(names::kSocketsLimit, static_cast<double>(options_.max_connections));
   out.counters(names::kSocketsRefusedTotal, cells.sockets_refused, "reason");
   out.counters(names::kRequestsRejectedTotal, cells.requests_rejected, "reason");
 
