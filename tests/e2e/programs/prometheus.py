@@ -1,4 +1,4 @@
-"""Prometheus itself, scraping one address every second."""
+"""Prometheus itself, scraping one address every second, with rules and an Alertmanager where a test gives them."""
 
 import json
 import pathlib
@@ -10,12 +10,14 @@ from .process import Died, Program
 
 
 class Prometheus:
-    def __init__(self, directory, target, path="/metrics"):
+    def __init__(self, directory, target, path="/metrics", *, rules=(), alertmanager=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config = self.directory / "prometheus.yml"
         self.config.write_text(json.dumps({  # JSON is YAML
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(path) for path in rules],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []},
             "scrape_configs": [{"job_name": "tunneld", "metrics_path": path,
                                 "static_configs": [{"targets": [target]}]}],
         }))
@@ -45,12 +47,18 @@ class Prometheus:
         except OSError:
             return False
 
+    def _get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return json.load(answer)["data"]
+
     def query(self, expression):
         """The instant vector: a list of ({label: value}, number)."""
-        url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            body = json.load(answer)
-        return [(row["metric"], float(row["value"][1])) for row in body["data"]["result"]]
+        found = self._get("/api/v1/query?" + urllib.parse.urlencode({"query": expression}))
+        return [(row["metric"], float(row["value"][1])) for row in found["result"]]
+
+    def rules(self):
+        """Every rule with its `health`, `lastError` and, of an alert, its `state`."""
+        return [rule for group in self._get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
     def stop(self):
         self.program.kill()
