@@ -2,6 +2,7 @@
 import json
 import pathlib
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -261,3 +262,81 @@ def test_the_pack_names_files_queries_and_rules_that_exist():
     for entry in pack["lint"]["ignore"]:
         uid, panel = entry["object"].split("/")
         assert entry["reason"] and (uid, panel) in targets
+
+
+# What promtool calculates for a minute per sample: counters of healthy, of failing and of no requests.
+STATES = {
+    "one in ten requests fails": ("0+54x10", "0+6x10"),
+    "every request fails": ("0x10", "0+60x10"),
+    "no traffic": ("7x10", "3x10"),
+}
+ANSWERS = {
+    "one in ten requests fails": {"health/1/A": 0.9, "health/2/A": 0.1, "errors/5/A": 0.1},
+    "every request fails": {"health/1/A": 0, "health/2/A": 1, "errors/5/A": 1},
+    "no traffic": {"health/1/A": None, "health/2/A": None, "errors/5/A": None},
+}
+
+
+def query_of(key):
+    """The expression of "dashboard/panel/refId" with its variables as Grafana fills them in."""
+    name, id, ref = key.split("/")
+    panel = next(panel for panel in DASHBOARDS[name]["panels"] if str(panel["id"]) == id)
+    expression = next(target["expr"] for target in panel["targets"] if target["refId"] == ref)
+    values = {"__rate_interval": "5m", "__interval_ms": "60000", "__range": "10m"}
+    values |= {v["name"]: v["allValue"] for v in DASHBOARDS[name]["templating"]["list"] if "allValue" in v}
+    return re.sub(r"\$(\w+)", lambda match: values[match[1]], expression)
+
+
+def calculate(tmp_path, series, answers):
+    """Fails with promtool's explanation when a query's value at ten minutes is another one; None is no value."""
+    (tmp_path / "test.yaml").write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": [{
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": query_of(key), "eval_time": "10m",
+                              "exp_samples": [] if value is None else [{"labels": labels, "value": value}]}
+                             for key, (labels, value) in answers.items()]}]}))
+    done = subprocess.run(["promtool", "test", "rules", "test.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_success_and_error_ratio_are_true_in_every_state(tmp_path, state):
+    good, bad = STATES[state]
+    series = {f'tunnel_requests_total{{job="tunneld", instance="a:9090", status="{status}", user_tier="free", priority="normal"}}': values
+              for status, values in (("success", good), ("error", bad))}
+    # Another program's series must change nothing.
+    series['tunnel_requests_total{job="other", instance="b:1", status="error", user_tier="free", priority="normal"}'] = "0+1000x10"
+    calculate(tmp_path, series, {key: ("{}", value) for key, value in ANSWERS[state].items()})
+
+
+def test_success_is_zero_even_when_no_request_has_ever_succeeded(tmp_path):
+    series = {'tunnel_requests_total{job="tunneld", instance="a:9090", status="error", user_tier="free", priority="normal"}': "0+60x10"}
+    calculate(tmp_path, series, {"health/1/A": ("{}", 0), "health/2/A": ("{}", 1)})
+
+
+def test_success_is_one_while_no_series_of_errors_exists(tmp_path):
+    series = {'tunnel_requests_total{job="tunneld", instance="a:9090", status="success", user_tier="free", priority="normal"}': "0+60x10"}
+    calculate(tmp_path, series, {"health/1/A": ("{}", 1)})
+
+
+def test_resources_are_shares_of_their_limits_by_instance(tmp_path):
+    labels = 'job="tunneld", instance="a:9090"'
+    calculate(tmp_path, {
+        f"tunnel_sockets{{{labels}}}": "450x10", f"tunnel_sockets_limit{{{labels}}}": "500x10",
+        f"process_open_fds{{{labels}}}": "600x10", f"process_max_fds{{{labels}}}": "1000x10",
+        f"process_cpu_seconds_total{{{labels}}}": "0+60x10",
+        f'tunnel_event_loop_lag_seconds_count{{{labels}, thread="0"}}': "0x10",
+        f'tunnel_event_loop_lag_seconds_count{{{labels}, thread="1"}}': "0x10",
+        f"tunnel_event_loop_lag_seconds_count{{job=\"tunneld\", instance=\"b:9090\", thread=\"0\"}}": "0x10",
+    }, {
+        "health/4/A": ('{instance="a:9090"}', 0.9),
+        "performance/12/A": ('{instance="a:9090", job="tunneld"}', 0.6),
+        "performance/6/A": ('{instance="a:9090"}', 0.5),
+    })
+
+
+def test_a_bar_counts_what_happened_in_its_own_time(tmp_path):
+    calculate(tmp_path, {
+        'tunnel_errors_total{job="tunneld", instance="a:9090", category="network", code="TUNNEL_001"}': "0+120x10",
+        'tunnel_errors_total{job="tunneld", instance="a:9090", category="network", code="TUNNEL_018"}': "0x10",
+    }, {"errors/2/A": ('{category="network"}', 120), "errors/6/A": ('{code="TUNNEL_001"}', 120)})
