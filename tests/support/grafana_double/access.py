@@ -46,6 +46,11 @@ class Identity:
         return self.role != SERVER
 
     @property
+    def name(self):
+        """As it stands beside what it changed."""
+        return self.account[1] if self.is_token else self.login
+
+    @property
     def account(self):
         return _ACCOUNTS[self.role]
 

@@ -1,9 +1,11 @@
 """/api/v1/provisioning/alert-rules and rule groups."""
 
 import json
+import re
 
 from . import durations, export
-from .answers import bad_request, dumps, empty, raw, refuse, refuse_with_id, reply
+from .answers import (JSON_OF_ROUTER, Answer, Refused, bad_request, dumps, empty, raw, refuse, refuse_with_id,
+                      reply)
 from .call import string_list, string_map, typed
 from .world import BAD_UID, Rule, now, sorted_keys
 
@@ -69,7 +71,8 @@ def parsed(body):
         "id": typed(body, "id", int), "uid": typed(body, "uid", str), "orgID": typed(body, "orgID", int),
         "folderUID": typed(body, "folderUID", str), "ruleGroup": typed(body, "ruleGroup", str),
         "title": typed(body, "title", str), "condition": typed(body, "condition", str),
-        "data": [_query(query) for query in typed(body, "data", list, [])], "updated": _NEVER,
+        "data": None if body.get("data") is None else [_query(query) for query in typed(body, "data", list)],
+        "updated": _NEVER,
         "noDataState": typed(body, "noDataState", str), "execErrState": typed(body, "execErrState", str),
         "for": _duration(body, "for"), "keep_firing_for": _duration(body, "keep_firing_for"),
     }
@@ -88,32 +91,47 @@ def parsed(body):
 # Refusing a rule --------------------------------------------------------------------------------
 
 
-def _check_form(world, rule):
-    """What is refused before the rule meets its group."""
-    for query in rule["data"]:
-        start, end = query["relativeTimeRange"]["from"], query["relativeTimeRange"]["to"]
-        if query["datasourceUid"] not in ("__expr__", "-100") and start <= end:
-            refuse(400, f"invalid alert rule\ninvalid alert query {query['refId']}: "
-                        "[alerting.alert-rule.invalidRelativeTime] Invalid alert rule query "
-                        f"{query['refId']}: invalid relative time range "
-                        f"[From: {durations.go(start)}, To: {durations.go(end)}]")
-    if len(rule["uid"]) > 40:
-        refuse(400, f"invalid alert rule\ncannot create rule with UID '{rule['uid']}': "
-                    "UID is longer than 40 symbols")
-    if BAD_UID.search(rule["uid"]):
-        refuse(400, f"invalid alert rule\ncannot create rule with UID '{rule['uid']}': invalid format of UID. "
-                    "Only letters, numbers, '-' and '_' are allowed")
+def _check_uid(rule, *, in_group):
+    uid, wrong = rule["uid"], None
+    if len(uid) > 40:
+        wrong = "UID is longer than 40 symbols"
+    elif BAD_UID.search(uid):
+        wrong = "invalid format of UID. Only letters, numbers, '-' and '_' are allowed"
+    if wrong:
+        named = f': cannot create rule with UID "{uid}"' if in_group else f"\ncannot create rule with UID '{uid}'"
+        refuse(400, f"invalid alert rule{named}: {wrong}")
+
+
+def _check_annotations(rule):
+    annotations = rule.get("annotations", {})
+    pair = [name in annotations for name in ("__dashboardUid__", "__panelId__")]
+    if any(pair) and not all(pair):
+        refuse(400, "invalid alert rule: both annotations __dashboardUid__ and __panelId__ must be specified")
+    if pair[1] and not re.fullmatch(r"-?\d+", annotations["__panelId__"]):
+        refuse(400, "invalid alert rule: annotation __panelId__ must be a valid integer Panel ID")
+
+
+def _check_models(rule):
+    """A query without a model is more than the real one can take."""
+    if any(query["model"] is None for query in rule["data"] or ()):
+        raise Refused(Answer(500, b'{"error":"Server Error","message":"Internal Server Error - please inspect '
+                                  b'Grafana server log for details"}', JSON_OF_ROUTER))
 
 
 def _check_settings(world, rule):
     settings = rule["notification_settings"]
     if settings is None:
         return
+    if not settings["receiver"]:
+        refuse(400, "invalid alert rule\nreceiver must be specified")
     if settings["receiver"] not in world.receivers():
         refuse(400, f"invalid alert rule\nreceiver {settings['receiver']} does not exist")
     for name in settings.get("mute_time_intervals", []) + settings.get("active_time_intervals", []):
         if name not in world.mute_timings:
-            refuse(400, f"invalid alert rule\nmute time interval {name} does not exist")
+            refuse(400, f"invalid alert rule\ntime interval {name} does not exist")
+    for name, word in (("group_interval", "group"), ("repeat_interval", "repeat")):
+        if settings.get(name) == "0s":
+            refuse(400, f"invalid alert rule\n{word} interval must be greater than zero")
 
 
 def _check_rule(rule, prefix="", *, interval=None):
@@ -139,9 +157,13 @@ def _check_rule(rule, prefix="", *, interval=None):
             no(f"unknown NoData state option {rule['noDataState']}")
         if rule["execErrState"] not in _ERROR:
             no(f"unknown Error state option {rule['execErrState']}")
-    pair = [name in rule.get("annotations", {}) for name in ("__dashboardUid__", "__panelId__")]
-    if any(pair) and not all(pair):
-        no("both annotations __dashboardUid__ and __panelId__ must be specified")
+    for query in rule["data"]:
+        start, end = query["relativeTimeRange"]["from"], query["relativeTimeRange"]["to"]
+        if query["datasourceUid"] not in ("__expr__", "-100") and start <= end:
+            refuse(400, f"{prefix}invalid alert rule\ninvalid alert query {query['refId']}: "
+                        "[alerting.alert-rule.invalidRelativeTime] Invalid alert rule query "
+                        f"{query['refId']}: invalid relative time range "
+                        f"[From: {durations.go(start)}, To: {durations.go(end)}]")
 
 
 def _check_interval(seconds):
@@ -155,22 +177,29 @@ def _check_folder(world, folder):
         refuse(400, "invalid alert rule: folder does not exist")
 
 
+def _uid_taken(uid):
+    cause = "UNIQUE constraint failed: alert_rule.org_id, alert_rule.uid"
+    refuse_with_id(409, "alerting.alert-rule.conflict",
+                   f"Failed to save alert rule '{uid}' in organization 1 due to conflict: {cause}",
+                   {"Error": cause, "OrgID": 1, "RuleUID": uid})
+
+
 # Keeping a rule ---------------------------------------------------------------------------------
 
 
-def _model_as_stored(model):
+def _model_as_stored(model, ref):
     if not isinstance(model, dict):
         return model
-    return sorted_keys({"intervalMs": 1000, "maxDataPoints": 43200, **model})
+    return sorted_keys({"intervalMs": 1000, "maxDataPoints": 43200, **model, "refId": ref})
 
 
 def _as_stored(rule):
     stored = dict(rule)
     stored["orgID"] = 1
-    stored["data"] = [{**query, "model": _model_as_stored(query["model"])} for query in rule["data"]]
+    stored["data"] = [{**query, "model": _model_as_stored(query["model"], query["refId"])} for query in rule["data"]]
     stored["updated"] = now()
     if rule["record"] is not None:
-        stored.update(condition="", noDataState="", execErrState="", **{"for": "0s"})
+        stored.update(condition="", noDataState="", execErrState="", keep_firing_for="0s", **{"for": "0s"})
     return stored
 
 
@@ -229,7 +258,9 @@ def get_rule(call):
 
 def create_rule(call):
     world, rule = call.world, parsed(call.object())
-    _check_form(world, rule)
+    _check_uid(rule, in_group=False)
+    _check_annotations(rule)
+    _check_models(rule)
     _check_settings(world, rule)
     key = (rule["folderUID"], rule["ruleGroup"])
     if not rule["folderUID"]:
@@ -238,10 +269,7 @@ def create_rule(call):
     interval = world.intervals.get(key, 60) if rule["ruleGroup"] else 0
     _check_rule(rule, interval=interval)
     if rule["uid"] in world.rules:
-        cause = "UNIQUE constraint failed: alert_rule.org_id, alert_rule.uid"
-        refuse_with_id(409, "alerting.alert-rule.conflict",
-                       f"Failed to save alert rule '{rule['uid']}' in organization 1 due to conflict: {cause}",
-                       {"Error": cause, "OrgID": 1, "RuleUID": rule["uid"]})
+        _uid_taken(rule["uid"])
     rule["uid"] = rule["uid"] or world.short_uid()
     kept = _keep(world, rule, call.provenance, position=len(world.rules_of(*key)))
     world.intervals[key] = interval
@@ -255,7 +283,9 @@ def update_rule(call):
     if old is None:
         return empty(404)
     rule["uid"] = uid
-    _check_form(world, rule)
+    _check_uid(rule, in_group=False)
+    _check_annotations(rule)
+    _check_models(rule)
     _check_settings(world, rule)
     if not rule["folderUID"]:
         refuse(400, "invalid alert rule: folderUID must be set")
@@ -306,15 +336,17 @@ def put_group(call):
     given = typed(body, "rules", list)
     rules = [parsed(rule) for rule in given or []]
     for rule in rules:
-        _check_form(world, rule)
+        _check_uid(rule, in_group=True)
+        _check_annotations(rule)
+        _check_models(rule)
         _check_settings(world, rule)
     _check_folder(world, folder)
     _check_interval(interval)
     answer = {"title": group, "folderUid": folder, "interval": interval,
-              "rules": None if given is None else [{**rule, "orgID": 1} for rule in rules]}
+              "rules": None if given is None else rules}
     if not rules:
         return reply(answer)  # an empty list deletes nothing
-    placed = [{**rule, "folderUID": folder, "ruleGroup": group} for rule in rules]
+    placed = [_completed(world, {**rule, "folderUID": folder, "ruleGroup": group}) for rule in rules]
     _check_conflicts(call, placed, folder, group)
     listed = {rule["uid"] for rule in placed}
     for rule in world.rules_of(folder, group):
@@ -327,6 +359,19 @@ def put_group(call):
     return reply(answer)
 
 
+def _completed(world, rule):
+    """In a group, what a known rule leaves empty stays as it was: title, states, and queries together
+    with the condition."""
+    old = world.rules.get(rule["uid"])
+    if old is None:
+        return rule
+    for name in ("title", "noDataState", "execErrState"):
+        rule[name] = rule[name] or old.stored[name]
+    if not rule["condition"] or not rule["data"]:
+        rule["condition"], rule["data"] = old.stored["condition"], old.stored["data"]
+    return rule
+
+
 def _check_conflicts(call, rules, folder, group):
     """Before anything is written: a refused PUT changes nothing."""
     world, seen = call.world, set()
@@ -334,7 +379,9 @@ def _check_conflicts(call, rules, folder, group):
         exists = rule["uid"] in world.rules
         _check_rule(rule, "failed to update alert rules: " if exists else "failed to insert alert rules: ")
         if rule["uid"] and rule["uid"] in seen:
-            version = world.rules[rule["uid"]].version if exists else 1
+            if not exists:
+                _uid_taken(rule["uid"])
+            version = world.rules[rule["uid"]].version
             refuse(409, "failed to update alert rules: version conflict while updating a record in the database with "
                         f"optimistic locking: alert rule UID {rule['uid']} version {version}")
         seen.add(rule["uid"])
@@ -367,9 +414,9 @@ def _exported(rule):
     for name in ("noDataState", "execErrState"):
         if stored[name]:
             body[name] = stored[name]
-    body["for"] = stored["for"]
-    if stored["keep_firing_for"] != "0s":
-        body["keepFiringFor"] = stored["keep_firing_for"]
+    for name, key in (("for", "for"), ("keepFiringFor", "keep_firing_for")):
+        if stored[key] != "0s":
+            body[name] = stored[key]
     for name in ("annotations", "labels"):
         if name in stored:
             body[name] = stored[name]

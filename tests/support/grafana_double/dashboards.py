@@ -7,7 +7,7 @@ from . import folders
 from .access import EDITORS, NONE
 from .answers import dumps, raw, refuse, reply
 from .call import typed
-from .world import BAD_UID, Dashboard, canonical, now, slugify
+from .world import BAD_UID, Dashboard, canonical, now, slugify, sorted_keys
 
 MOST_BYTES = 16 * 1024 * 1024
 MINIMUM_REFRESH = 5  # seconds; less is raised silently
@@ -55,13 +55,14 @@ def _text_of(dashboard):
 
 def _meta(call, dashboard):
     folder = call.world.folders.get(dashboard.folder)
-    able = call.who.role in EDITORS
+    able, rights = call.who.role in EDITORS, call.who.is_admin
+    first = dashboard.version == 1  # names appear with the second version
     notes = {"canAdd": able, "canEdit": able, "canDelete": able}
     return {
-        "type": "db", "canSave": able, "canEdit": able, "canAdmin": able, "canStar": True, "canDelete": able,
+        "type": "db", "canSave": able, "canEdit": able, "canAdmin": rights, "canStar": True, "canDelete": able,
         "slug": slugify(_title(dashboard)), "url": _url(dashboard), "expires": "0001-01-01T00:00:00Z",
-        "created": dashboard.created, "updated": dashboard.updated, "updatedBy": dashboard.updated_by,
-        "createdBy": dashboard.created_by, "version": dashboard.version, "hasAcl": False, "isFolder": False,
+        "created": dashboard.created, "updated": dashboard.updated, "updatedBy": "Anonymous" if first else dashboard.updated_by,
+        "createdBy": "Anonymous" if first else dashboard.created_by, "version": dashboard.version, "hasAcl": False, "isFolder": False,
         "apiVersion": "v0alpha1", "folderId": folder.id if folder else 0, "folderUid": dashboard.folder,
         "folderTitle": folder.title if folder else "General", "folderUrl": folders.url_of(folder) if folder else "",
         "provisioned": bool(dashboard.provisioned), "provisionedExternalId": dashboard.provisioned or "",
@@ -86,7 +87,7 @@ def _raised(refresh):
 def _folder_named(call, body):
     uid, number = typed(body, "folderUid", str), typed(body, "folderId", int)
     if uid == "general":
-        return ""
+        refuse(404, 'folders.folder.grafana.app "general" not found')
     if uid:
         if uid not in call.world.folders:
             refuse(400, "folder not found")
@@ -140,12 +141,12 @@ def store(call, content, folder_named, body, overwrite, message, *, restored_fro
     if existing is None:
         dashboard = Dashboard()
         dashboard.uid, dashboard.id, dashboard.version = uid, world.snowflake(), 1
-        dashboard.created, dashboard.created_by, dashboard.updated_by = now(), "Anonymous", "Anonymous"
+        dashboard.created, dashboard.created_by, dashboard.updated_by = now(), call.who.name, call.who.name
         dashboard.history, dashboard.provisioned = [], None
         world.dashboards[uid] = dashboard
     else:
         dashboard = existing
-        dashboard.created_by = dashboard.updated_by = "Anonymous" if call.who.is_token else call.who.login
+        dashboard.updated_by = call.who.name
         if (dashboard.folder, canonical(dashboard.content)) != (folder, canonical(kept)):
             dashboard.version += 1
     dashboard.updated = now()
@@ -174,7 +175,7 @@ def _version_json(dashboard, entry):
     number = entry["version"]
     return {"id": number, "dashboardId": dashboard.id, "uid": dashboard.uid, "parentVersion": number - 1,
             "restoredFrom": entry["restored_from"], "version": number, "created": entry["created"],
-            "message": entry["message"], "data": {**entry["content"], "version": number}, "createdBy": entry["by"]}
+            "message": entry["message"], "data": sorted_keys({**entry["content"], "version": number}), "createdBy": entry["by"]}
 
 
 def list_versions(call):
@@ -190,7 +191,9 @@ def list_versions(call):
     most = int(limit) if limit.isdigit() and int(limit) > 0 else 1000
     shown = entries[start:start + most]
     more = base64.b64encode(str(start + most).encode()).decode() if start + most < len(entries) else ""
-    return reply({"continueToken": more, "versions": [_version_json(dashboard, entry) for entry in shown]})
+    # The list words the first version's message itself.
+    named = [{**entry, "message": "Initial save"} if entry["version"] == 1 else entry for entry in shown]
+    return reply({"continueToken": more, "versions": [_version_json(dashboard, entry) for entry in named]})
 
 
 def _entry(dashboard, number):
@@ -202,6 +205,8 @@ def get_version(call):
     entry = _entry(dashboard, call.parts[5])
     if entry is None:
         refuse(500, f"Dashboard version {call.parts[5]} not found for dashboardId {dashboard.id}")
+    if entry["version"] == 1:  # read alone, the first has no author
+        entry = {**entry, "by": "Anonymous"}
     return reply(_version_json(dashboard, entry))
 
 

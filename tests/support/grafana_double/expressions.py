@@ -7,16 +7,21 @@ import statistics
 
 
 class Failed(Exception):
-    pass
+    """The expression cannot be evaluated; `parsing` when not even read, which ends the whole request."""
+
+    def __init__(self, message, *, parsing=False):
+        super().__init__(message)
+        self.parsing = parsing
 
 
 class Series:
     """`points` is a list of (milliseconds, number); a number has one point without a time."""
 
-    __slots__ = ("labels", "points", "is_number", "config")
+    __slots__ = ("labels", "points", "is_number", "config", "of_time")
 
-    def __init__(self, labels, points, is_number, config=None):
+    def __init__(self, labels, points, is_number, config=None, of_time=None):
         self.labels, self.points, self.is_number, self.config = labels, points, is_number, config
+        self.of_time = of_time
 
 
 def _finite(values):
@@ -88,7 +93,7 @@ def compiled(text):
     try:
         tree = ast.parse(source.strip(), mode="eval").body
     except SyntaxError as wrong:
-        raise Failed(f"failed to parse expression '{text}': {wrong.msg}") from None
+        raise Failed(f"invalid math command: expr: {wrong.msg}", parsing=True) from None
 
     def run(node, env):
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
@@ -111,9 +116,20 @@ def compiled(text):
                 return _CONSTANTS[name]
             if name in _FUNCTIONS and len(node.args) == 1:
                 return float(_FUNCTIONS[name](run(node.args[0], env)))
-        raise Failed(f"failed to parse expression '{text}'")
+        raise Failed("invalid math command: expr: unexpected " + type(node).__name__, parsing=True)
 
     return lambda env: run(tree, env)
+
+
+def replaced(row, settings):
+    """A number through reduce: gone or another one where it is no number, by the mode; None when gone."""
+    value = row.points[0][1]
+    mode = (settings or {}).get("mode", "")
+    if mode and not math.isfinite(value):
+        if mode == "dropNN":
+            return None
+        value = settings["replaceWithValue"]
+    return Series(row.labels, [(None, value)], True)
 
 
 def _joined(rows, labels):

@@ -1,7 +1,7 @@
 """/api/folders."""
 
 from .access import EDITOR, NONE
-from .answers import dumps, raw, refuse, refuse_with_id, reply
+from .answers import Refused, denied, dumps, raw, refuse, refuse_with_id, reply
 from .call import typed
 from .world import BAD_UID, Folder, now, slugify
 
@@ -19,9 +19,10 @@ def url_of(folder):
 
 def _described(world, folder, who, *, just_made=False):
     able = who.is_admin or who.role == EDITOR and not just_made  # an editor's own, new folder says no
+    rights = who.is_admin
     return {
         "id": folder.id, "uid": folder.uid, "orgId": 1, "title": folder.title, "url": url_of(folder),
-        "hasAcl": False, "canSave": able, "canEdit": able, "canAdmin": able, "canDelete": able,
+        "hasAcl": False, "canSave": able, "canEdit": able, "canAdmin": rights, "canDelete": able,
         "createdBy": folder.created_by, "created": folder.created, "updatedBy": folder.updated_by,
         "updated": folder.updated, "version": folder.version,
     }
@@ -88,9 +89,12 @@ def get_by_id(call):
     not_found()
 
 
-def _known(call, uid):
+def _known(call, uid, permission="folders:read"):
+    """To who has no right to all folders, a missing one is one he has no right to."""
     folder = call.world.folders.get(uid)
     if folder is None:
+        if not call.who.is_admin:
+            raise Refused(denied(permission))
         not_found()
     return folder
 
@@ -114,7 +118,7 @@ def create_folder(call):
         refuse(412, "the folder has been changed by someone else")
     folder = Folder()
     folder.uid, folder.title, folder.parent = uid or world.short_uid(), title, parent  # a missing parent is accepted
-    folder.id, folder.version = world.snowflake(), 1
+    folder.id, folder.version, folder.description = world.snowflake(), 1, typed(body, "description", str)
     folder.created = folder.updated = now()
     folder.created_by = "Anonymous" if call.who.is_token else call.who.login
     folder.updated_by = "Anonymous"
@@ -133,18 +137,22 @@ def _changed(call, folder):
 
 def update_folder(call):
     body = call.object()
-    title, version, overwrite = typed(body, "title", str), typed(body, "version", int), typed(body, "overwrite", bool)
-    folder = _known(call, call.parts[2])
+    version, overwrite = typed(body, "version", int), typed(body, "overwrite", bool)
+    folder = _known(call, call.parts[2], "folders:write")
     if not overwrite and version != folder.version:
         refuse(412, "The dashboard has been changed by someone else")
-    if title.strip():
-        folder.title = title.strip()
+    title, description = typed(body, "title", str, folder.title), typed(body, "description", str, folder.description)
+    if not title.strip():
+        refuse(400, "Dashboard title cannot be empty")
+    if (title.strip(), description) == (folder.title, folder.description):
+        return reply(_with_parents(call.world, folder, call.who))
+    folder.title, folder.description = title.strip(), description
     return _changed(call, folder)
 
 
 def move_folder(call):
     parent = typed(call.object(), "parentUid", str)
-    folder = _known(call, call.parts[2])
+    folder = _known(call, call.parts[2], "folders:write")
     if parent and parent not in call.world.folders:
         not_found()
     if parent in call.world.below(folder.uid):
@@ -156,6 +164,8 @@ def move_folder(call):
 def delete_folder(call):
     world, uid = call.world, call.parts[2]
     if uid not in world.folders:
+        if not call.who.is_admin:
+            raise Refused(denied("folders:delete"))
         refuse(404, f'folders.folder.grafana.app "{uid}" not found')
     inside = set(world.below(uid))
     rules = [rule.uid for rule in world.rules.values() if rule.stored["folderUID"] in inside]

@@ -93,10 +93,6 @@ def _display(query, labels):
     return query.get("expr", "") if name == "{}" else name
 
 
-def value_of(text):
-    return float(text)
-
-
 def encoded(values):
     """Numbers that JSON lacks become null and are named in `entities`."""
     listed, odd = [], {}
@@ -128,9 +124,10 @@ def empty_frame(ref, query, step):
         "fields": []}, "data": {"values": []}}
 
 
-def from_prometheus(ref, query, step, data, given_step):
+def from_prometheus(ref, query, step, data):
     """One frame per series; the first also tells what was executed."""
     kind, result = data["resultType"], data["result"]
+    text = kind == "string"
     if kind in ("scalar", "string"):
         result = [{"metric": {}, "value": result}]
     frames = []
@@ -138,18 +135,21 @@ def from_prometheus(ref, query, step, data, given_step):
         labels = series["metric"]
         points = series["values"] if kind == "matrix" else [series["value"]]
         custom = {"resultType": kind}
-        meta = {"type": "timeseries-multi" if kind == "matrix" else "numeric-multi", "typeVersion": [0, 1],
-                "custom": custom}
+        meta = {"type": "timeseries-multi" if kind == "matrix" or text else "numeric-multi",
+                "typeVersion": [0, 0] if text else [0, 1], "custom": custom}
         if not frames:
             meta["custom"] = {"calculatedMinStep": step, **custom}
-            meta["executedQueryString"] = _executed({**query, "expr": given_step}, step)
+            meta["executedQueryString"] = _executed(query, step)
         fields = [
             {"name": "Time", "type": "time", "typeInfo": {"frame": "time.Time"}, "config": {"interval": step}},
-            {"name": labels.get("__name__", "Value"), "type": "number", "typeInfo": {"frame": "float64"},
-             "labels": labels, "config": {"displayNameFromDS": _display(query, labels)}}]
-        columns = [[round(at * 1000) for at, _ in points], [value_of(text) for _, text in points]]
+            {"name": labels.get("__name__", "Value"), "type": "string" if text else "number",
+             "typeInfo": {"frame": "string" if text else "float64"}, "labels": labels}]
+        shown = _display(query, labels)
+        if shown:
+            fields[1]["config"] = {"displayNameFromDS": shown}
+        columns = [[round(at * 1000) for at, _ in points], [value if text else float(value) for _, value in points]]
         frames.append({"schema": {"refId": ref, "meta": meta, "fields": fields}, "data": data_of(columns)})
-    return frames or [empty_frame(ref, {**query, "expr": given_step}, step)]
+    return frames or [empty_frame(ref, query, step)]
 
 
 def from_log_streams(ref, query, streams):

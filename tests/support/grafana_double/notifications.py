@@ -5,7 +5,6 @@ import re
 import zoneinfo
 
 from . import durations, export
-from .access import ADMINS
 from .answers import Answer, Refused, bad_request, empty, refuse, refuse_with_id, reply
 from .call import string_list, string_map, typed
 from .world import BAD_UID, DEFAULT_RECEIVER, fingerprint
@@ -13,20 +12,27 @@ from .world import BAD_UID, DEFAULT_RECEIVER, fingerprint
 REDACTED = "[REDACTED]"
 #: Known types, the settings that never come back, and what must be there: (fields, complaint).
 _TYPES = {
-    "alertmanager": ((), None), "prometheus-alertmanager": (("basicAuthPassword",), None),
-    "dingding": (("url",), None), "email": ((), (("addresses",), "could not find addresses in settings")),
+    "prometheus-alertmanager": (("basicAuthPassword",), (("url",), "could not find url property in settings")),
+    "dingding": (("url",), (("url",), "could not find url property in settings")), "email": ((), (("addresses",), "could not find addresses in settings")),
     "discord": (("url",), (("url",), "could not find webhook url property in settings")),
-    "googlechat": (("url",), None), "jira": (("password", "api_token"), None), "kafka": (("password",), None),
-    "line": (("token",), None), "mqtt": (("password",), None), "oncall": (("password",), None),
+    "googlechat": (("url",), (("url",), "could not find url property in settings")),
+    "jira": (("password", "api_token"), (("api_url",), "could not find api_url property in settings")),
+    "kafka": (("password",), (("kafkaRestProxy",), "could not find kafka rest proxy endpoint property in settings")),
+    "line": (("token",), (("token",), "could not find token in settings")),
+    "mqtt": (("password",), (("brokerUrl",), "MQTT broker URL must be specified")),
+    "oncall": (("password",), (("url",), "required field 'url' is not specified")),
     "opsgenie": (("apiKey",), (("apiKey",), "could not find api key property in settings")),
     "pagerduty": (("integrationKey",), (("integrationKey",), "could not find integration key property in settings")),
-    "pushover": (("apiToken", "userKey"), None), "sensugo": (("apikey",), None),
+    "pushover": (("apiToken", "userKey"), (("userKey",), "user key not found")),
+    "sensugo": (("apikey",), (("url",), "could not find URL property in settings")),
     "slack": (("url", "token"), (("url", "token"), "token must be specified when using the Slack chat API")),
-    "sns": ((), None), "teams": ((), (("url",), "could not find url property in settings")),
+    "sns": ((), (("topic_arn", "target_arn", "phone_number"), "must specify topicArn, targetArn, or phone number")),
+    "teams": ((), (("url",), "could not find url property in settings")),
     "telegram": (("bottoken",), (("bottoken",), "could not find Bot Token in settings")),
-    "threema": (("api_secret",), None), "victorops": (("url",), None), "webex": (("bot_token",), None),
+    "threema": (("api_secret",), (("gateway_id",), "could not find Threema Gateway ID in settings")),
+    "victorops": (("url",), (("url",), "could not find victorops url property in settings")), "webex": (("bot_token",), None),
     "webhook": (("password", "authorization_credentials"), (("url",), "required field 'url' is not specified")),
-    "wecom": (("url",), None),
+    "wecom": (("url", "secret"), (("url", "secret"), "either url or secret is required")),
 }
 _STRINGS = ("url", "addresses", "token", "integrationKey", "recipient")
 
@@ -67,6 +73,8 @@ def _read_point(call):
     type_ = type_.lower()
     silent = typed(body, "disableResolveMessage", bool)
     settings = typed(body, "settings", dict)
+    if settings is None and call.method == "PUT":
+        refuse(400, "invalid object specification: settings should not be empty")
     if settings is None:
         raise Refused(Answer(500, b'{"error":"Server Error","message":"Internal Server Error - please inspect '
                                   b'Grafana server log for details"}', "application/json; charset=UTF-8"))
@@ -138,7 +146,8 @@ def update_point(call):
     _check_point(point)
     if old is None:
         refuse(404, f"object not found: contact point with uid '{uid}' not found")
-    _check_provenance(old["provenance"], call.provenance)
+    if old["provenance"] not in ("", call.provenance):
+        refuse(500, f"cannot change provenance from '{old['provenance']}' to '{call.provenance}'")
     renamed = old["name"]
     point["provenance"] = call.provenance
     world.contact_points[world.contact_points.index(old)] = point
@@ -194,7 +203,13 @@ def delete_point(call):
 
 def export_points(call):
     name, grouped = call.one("name"), {}
-    reveal = call.one("decrypt") == "true" and call.who.role in ADMINS
+    reveal = call.one("decrypt") == "true"
+    if reveal and not call.who.is_admin:
+        raise Refused(reply({
+            "statusCode": 403, "messageId": "alerting.unauthorized",
+            "message": "user is not authorized to read any decrypted receiver",
+            "extra": {"permissions": "any(any of alert.provisioning.secrets:read any of "
+                                     "alert.notifications.receivers.secrets:read)"}}, 403))
     for point in sorted(call.world.contact_points, key=lambda point: point["name"]):
         if not name or point["name"] == name:
             grouped.setdefault(point["name"], []).append({
@@ -435,6 +450,8 @@ def create_timing(call):
 def update_timing(call):
     timing, version = _read_timing(call)
     old = _known_timing(call)
+    if timing["name"] != old["name"]:  # it is looked up by the name in the body
+        refuse_with_id(404, "alerting.notifications.time-intervals.notFound", "NotFound")
     _check_provenance(old["provenance"], call.provenance)
     if version and version != _timing_shown(old)["version"]:
         _conflict()
@@ -546,5 +563,7 @@ def delete_template(call):
     if template is not None:
         if template["provenance"] == "file":
             _refuse_provenance("file", call.provenance)
+        if call.one("version") not in ("", _template_shown(template)["version"]):
+            _conflict()
         del call.world.templates[call.parts[4]]
     return empty(204)

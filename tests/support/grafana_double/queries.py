@@ -172,8 +172,9 @@ def _read(call, listed):
             source = next((s for s in call.world.datasources.values() if s["id"] == number), None)
         if source is None:
             refuse(404, "Data source not found")
-        if not model.get("hide"):
-            queries.append(Query(ref, model, source))
+        queries.append(Query(ref, model, source))  # `hide` is for panels, the server runs it all the same
+    if len({query.ref for query in queries}) < len(queries):
+        refuse_with_id(400, "query.duplicateRefId", "Multiple queries using the same RefId is not allowed ")
     return queries
 
 
@@ -247,7 +248,7 @@ async def plain(call, query, start, end):
             return {"error": f"{answer.get('errorType')}: {answer.get('error')}", "errorSource": "downstream",
                     "status": status if status >= 400 else 500,
                     "frames": [frames.empty_frame(query.ref, {**model, "expr": expression}, step)]}
-        made += frames.from_prometheus(query.ref, model, step, answer["data"], expression)
+        made += frames.from_prometheus(query.ref, {**model, "expr": expression}, step, answer["data"])
     return {"status": 200, "frames": made}
 
 
@@ -274,7 +275,7 @@ async def _loki(call, query, start, end):
                 "frames": []}
     data = json.loads(body)["data"]
     if data["resultType"] != "streams":
-        return {"status": 200, "frames": frames.from_prometheus(query.ref, model, step, data, expression)}
+        return {"status": 200, "frames": frames.from_prometheus(query.ref, {**model, "expr": expression}, step, data)}
     streams = [(row["stream"], [(int(at), line) for at, line in row["values"]]) for row in data["result"]]
     return {"status": 200, "frames": frames.from_log_streams(query.ref, model, streams)}
 
@@ -292,7 +293,7 @@ def _needs(query):
 
 
 def _series_of(result):
-    """Frames of a plain query as series, without what only a panel needs."""
+    """Frames of a plain query as series, without what only a panel needs; None is no data."""
     rows = []
     for frame in result["frames"]:
         fields = frame["schema"]["fields"]
@@ -306,18 +307,19 @@ def _series_of(result):
                 values[index] = number
         is_number = frame["schema"]["meta"].get("type") == "numeric-multi"
         rows.append(Series(fields[1].get("labels", {}), list(zip(times, map(float, values))), is_number,
-                           (fields[1]["name"], fields[1]["config"])))
-    return rows
+                           (fields[1]["name"], fields[1].get("config")), fields[0].get("config")))
+    return rows or None
 
 
-def _frames_of(ref, rows, notice=None):
-    if not rows:
-        return [{"schema": {"refId": ref, "fields": []}, "data": {"values": []}}]
+def _frames_of(ref, rows, notice=None, of_math=False):
+    if rows is None:
+        return [{"schema": {"name": "no data", "refId": ref, "fields": []}, "data": {"values": []}}]
     made = []
     for row in rows:
         name, config = row.config or (ref, None)
-        field = {"name": name, "type": "number", "typeInfo": {"frame": "float64", "nullable": True},
-                 "labels": row.labels}
+        field = {"name": name, "type": "number", "typeInfo": {"frame": "float64", "nullable": True}}
+        if row.labels or row.config or not of_math:
+            field["labels"] = row.labels
         if config:
             field["config"] = config
         meta = {"type": "numeric-multi" if row.is_number else "timeseries-multi", "typeVersion": [0, 1]}
@@ -328,6 +330,8 @@ def _frames_of(ref, rows, notice=None):
             fields, columns = [field], [values]
         else:
             fields = [{"name": "Time", "type": "time", "typeInfo": {"frame": "time.Time"}}, field]
+            if row.of_time:
+                fields[0]["config"] = row.of_time
             columns = [[at for at, _ in row.points], values]
         made.append({"schema": {"refId": ref, "meta": meta, "fields": fields}, "data": frames.data_of(columns)})
     return made
@@ -336,6 +340,8 @@ def _frames_of(ref, rows, notice=None):
 def _evaluate(query, known):
     """Rows of an expression and a notice, or Failed."""
     model, kind = query.model, query.model.get("type")
+    if any(known[need] is None for need in _needs(query)):
+        return None, None
     if kind == "math":
         return expressions.calculated(str(model.get("expression") or ""), known), None
     rows = known[_needs(query)[0]]
@@ -343,14 +349,15 @@ def _evaluate(query, known):
         if rows and all(row.is_number for row in rows):
             text = (f"Reduce operation is not needed. Input query or expression {_needs(query)[0]} is already "
                     "reduced data.")
-            return [Series(row.labels, row.points, True) for row in rows], text
+            kept = [expressions.replaced(row, model.get("settings")) for row in rows]
+            return [row for row in kept if row], text
         settings = model.get("settings")
         return [Series(row.labels, [(None, expressions.reduced(row, model.get("reducer"), settings))], True)
                 for row in rows], None
     if kind == "threshold":
         evaluator = ((model.get("conditions") or [{}])[0]).get("evaluator") or {}
         return [Series(row.labels, [(at, expressions.threshold(value, evaluator)) for at, value in row.points],
-                       row.is_number) for row in rows], None
+                       row.is_number, of_time=row.of_time) for row in rows], None
     raise Failed(f"unknown command type '{kind}' in expression '{query.ref}'")
 
 
@@ -368,7 +375,9 @@ async def pipeline(call, queries, start, end):
             results[query.ref] = {"error": text, "errorSource": "", "status": 500, "frames": []}
             continue
         known[query.ref] = _series_of(answer)
-        results[query.ref] = {"status": 200, "frames": _frames_of(query.ref, known[query.ref])}
+        rows = known[query.ref]
+        results[query.ref] = {"status": 200,
+                              "frames": answer["frames"] if rows is None else _frames_of(query.ref, rows)}
     waiting = [query for query in queries if query.source is None]
     while waiting:
         ready = [query for query in waiting if all(need in results for need in _needs(query))]
@@ -383,10 +392,14 @@ async def pipeline(call, queries, start, end):
                                  f"of the dependent expression or query [{broken}]")
                 rows, notice = _evaluate(query, known)
             except Failed as wrong:
+                if wrong.parsing:
+                    refuse_with_id(400, "sse.parseError", f"failed to parse expression [{query.ref}]: {wrong}",
+                                   {"error": str(wrong), "refId": query.ref})
                 results[query.ref] = {"error": str(wrong), "errorSource": "", "status": 500, "frames": []}
                 continue
             known[query.ref] = rows
-            results[query.ref] = {"status": 200, "frames": _frames_of(query.ref, rows, notice)}
+            results[query.ref] = {"status": 200, "frames": _frames_of(
+                query.ref, rows, notice, of_math=query.model.get("type") == "math")}
     return {query.ref: results[query.ref] for query in queries}
 
 

@@ -19,6 +19,12 @@ _NOTIFY_WRITE = ("any of alert.provisioning:write, alert.notifications.provision
                  "alert.notifications:write, alert.provisioning.provenance:write")
 _SILENCE_WRITE = ("all of any of alert.instances:read, alert.silences:read, any of alert.instances:create, "
                   "alert.instances:write, alert.silences:create, alert.silences:write")
+_TEST = ("any of any of alert.notifications:write, alert.notifications.receivers:test, all of "
+         "alert.notifications.receivers.test:create, any of alert.notifications:read, "
+         "alert.notifications.receivers:read, any of alert.notifications.receivers.secrets:read, any of "
+         "alert.notifications:write, alert.notifications.receivers:write, any of "
+         "alert.notifications.receivers:test, alert.notifications:write, all of "
+         "alert.notifications.receivers:create, alert.notifications.receivers.test:create")
 _DASHBOARD_SAVE = "any of dashboards:create, dashboards:write"
 _ALL, _PROVISIONING = "", "/api/v1/provisioning"
 _RULES, _GROUP = f"{_PROVISIONING}/alert-rules", f"{_PROVISIONING}/folder/*/rule-groups/*"
@@ -128,7 +134,7 @@ _TABLE = [
     ("GET", f"{_AM}/api/v2/silence/*", others.silence_get, VIEWERS, "alert.instances:read"),
     ("DELETE", f"{_AM}/api/v2/silence/*", others.silence_delete, EDITORS, _SILENCE_WRITE),
     ("GET", f"{_AM}/config/api/v1/receivers", others.am_receivers, VIEWERS, "alert.notifications:read"),
-    ("POST", f"{_AM}/config/api/v1/receivers/test", others.am_test, EDITORS, "alert.notifications.receivers:test"),
+    ("POST", f"{_AM}/config/api/v1/receivers/test", others.am_test, EDITORS, _TEST),
 
     ("GET", "/api/annotations", others.annotation_list, VIEWERS, "annotations:read"),
     ("POST", "/api/annotations", others.annotation_create, EDITORS, "annotations:create"),

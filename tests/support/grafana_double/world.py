@@ -45,7 +45,7 @@ _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 
 def slugify(title):
     """Latin letters and digits stay, umlauts are written out, any other letter becomes its UTF-8 in
-    hexadecimal; a long result is replaced by a hash of the title."""
+    hexadecimal; a long result is replaced by its hash."""
     words, word = [], ""
     for letter in title.strip().lower().translate(_UMLAUTS):
         if letter in string.ascii_lowercase + string.digits:
@@ -58,7 +58,7 @@ def slugify(title):
     words.append(word)
     slug = "-".join(filter(None, words))
     if not slug or len(slug) > 50:
-        return hashlib.sha1(title.encode()).hexdigest()[:7]
+        return hashlib.sha1((slug or title).encode()).hexdigest()[:7]
     return slug
 
 
@@ -66,7 +66,7 @@ BAD_UID = re.compile(r"[^a-zA-Z0-9\-_]")
 
 
 class Folder:
-    __slots__ = ("uid", "id", "title", "parent", "version", "created", "updated", "created_by", "updated_by")
+    __slots__ = ("uid", "id", "title", "description", "parent", "version", "created", "updated", "created_by", "updated_by")
 
 
 class Dashboard:
@@ -175,7 +175,7 @@ class World:
             return {key: part for key, part in value.items() if key not in volatile}
 
         state = {
-            "folders": {f.uid: {"title": f.title, "parentUid": f.parent} for f in self.folders.values()},
+            "folders": {f.uid: {"title": f.title, "description": f.description, "parentUid": f.parent} for f in self.folders.values()},
             "dashboards": {d.uid: {"folderUid": d.folder, "dashboard": d.content, "provisioned": d.provisioned}
                            for d in self.dashboards.values()},
             "datasources": {uid: kept(source) for uid, source in self.datasources.items()},
