@@ -1,5 +1,6 @@
 find_package(Threads REQUIRED)
 find_package(OpenSSL 3.0 REQUIRED)
+find_package(CURL 7.87 REQUIRED)
 find_package(Boost 1.81 REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(yaml-cpp 0.7 REQUIRED)
@@ -33,6 +34,8 @@ else()
   target_include_directories(project_libssh2 SYSTEM INTERFACE ${TUNNEL_LIBSSH2_ROOT}/include)
   target_link_libraries(project_libssh2 INTERFACE ${TUNNEL_LIBSSH2_ROOT}/lib/libssh2.a OpenSSL::Crypto)
   target_compile_definitions(project_libssh2 INTERFACE TUNNEL_LIBSSH2_PRIVATE)
+  # libcurl brings the distribution's libssh2 for SFTP; ours must not step in for it.
+  target_link_options(project_libssh2 INTERFACE LINKER:--exclude-libs,libssh2.a)
   # Its source of random padding is replaced in tunneld/ssh/libssh2_engine.c.
   target_link_options(project_libssh2 INTERFACE LINKER:--wrap=_libssh2_openssl_random)
   # The private headers, for C only: the shims are C, and names like "session.h" stay out of our C++.

@@ -1,274 +1,321 @@
 #include "common/http_client.h"
 
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
+#include <curl/curl.h>
+#include <openssl/rand.h>
+#include <signal.h>
 
 #include <algorithm>
-#include <charconv>
-#include <string_view>
+#include <array>
+#include <cstdlib>
+#include <mutex>
+#include <random>
 #include <utility>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/ip/address.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ssl.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core.hpp>
-#include <boost/beast/http.hpp>
+#include "common/http_exchange.h"
+#include "common/http_tls_files.h"
 
 namespace http {
 namespace {
 
-namespace asio = boost::asio;
-namespace beast = boost::beast;
-using boost::system::error_code;
 using Clock = std::chrono::steady_clock;
-using Endpoints = asio::ip::tcp::resolver::results_type;
+using std::chrono::milliseconds;
 
-constexpr auto kWait = asio::as_tuple(asio::use_awaitable);
+/// While libcurl writes: OpenSSL's write() to a connection that is gone raises SIGPIPE, which would end
+/// a program that has not said otherwise. Kept to this thread, so that the program's choice stays.
+class QuietPipe {
+ public:
+  QuietPipe() {
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    was_pending_ = pending();
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~QuietPipe() {
+    if (::sigismember(&before_, SIGPIPE) == 1) return;
+    const timespec now{};
+    if (!was_pending_ && pending()) ::sigtimedwait(&pipe_, nullptr, &now);
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  QuietPipe(const QuietPipe&) = delete;
+  QuietPipe& operator=(const QuietPipe&) = delete;
 
-struct Url {
-  bool tls = true;
-  std::string host;  // without brackets
-  std::string port;
-  std::string target;     // path and query
-  std::string authority;  // as the Host field wants it
+ private:
+  static bool pending() {
+    sigset_t set;
+    return ::sigpending(&set) == 0 && ::sigismember(&set, SIGPIPE) == 1;
+  }
+  sigset_t pipe_{};
+  sigset_t before_{};
+  bool was_pending_ = false;
 };
 
-Result<Url> parse_url(std::string_view text) {
-  const auto refuse = [](const char* what) { return fail(Error::Kind::bad_input, what); };
-  const bool visible = std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7F; });
-  if (!visible) return refuse("the URL contains spaces or other characters that must be percent-encoded");
-  Url url;
-  if (text.starts_with("https://")) {
-    text.remove_prefix(8);
-  } else if (text.starts_with("http://")) {
-    url.tls = false;
-    text.remove_prefix(7);
-  } else {
-    return refuse("the URL must start with https:// or http://");
+/// Connections that are kept, and handles to use again. One call at a time.
+struct Engine {
+  explicit Engine(std::size_t max_in_flight) : multi(::curl_multi_init()) {
+    if (multi == nullptr) throw std::bad_alloc();
+    ::curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, static_cast<long>(max_in_flight));
+    ::curl_multi_setopt(multi, CURLMOPT_PIPELINING, long{CURLPIPE_NOTHING});
   }
-  if (text.find('#') != std::string_view::npos) return refuse("the URL must not have a #fragment");
-  const std::size_t end = std::min(text.find_first_of("/?"), text.size());
-  const std::string_view authority = text.substr(0, end);
-  const std::string_view rest = text.substr(end);
-  url.target = rest.starts_with('/') ? std::string(rest) : "/" + std::string(rest);
-  if (authority.find('@') != std::string_view::npos)
-    return refuse("the URL must not contain a user or password");
-  std::string_view host = authority;
-  std::string_view port;
-  if (host.starts_with('[')) {
-    const std::size_t close = host.find(']');
-    if (close == std::string_view::npos) return refuse("the URL's IPv6 address lacks its ]");
-    port = host.substr(close + 1);
-    host = host.substr(1, close - 1);
-    error_code wrong;
-    (void)asio::ip::make_address_v6(std::string(host), wrong);
-    if (wrong) return refuse("the URL's IPv6 address is malformed");
-  } else {
-    const std::size_t colon = std::min(host.find(':'), host.size());
-    port = host.substr(colon);
-    host = host.substr(0, colon);
-    const bool good = std::all_of(host.begin(), host.end(), [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-             c == '.' || c == '_';
-    });
-    if (host.empty() || host.size() > 253 || !good) return refuse("the URL's host name is malformed");
+  ~Engine() {
+    const QuietPipe quiet;
+    spare.clear();
+    ::curl_multi_cleanup(multi);
   }
-  url.host = host;
-  url.port = url.tls ? "443" : "80";
-  url.authority = authority;
-  if (!port.empty()) {
-    port.remove_prefix(1);
-    unsigned number = 0;
-    const auto [last, wrong] = std::from_chars(port.data(), port.data() + port.size(), number);
-    if (wrong != std::errc() || last != port.data() + port.size() || number == 0 || number > 65535 ||
-        authority[authority.size() - port.size() - 1] != ':') {
-      return refuse("the URL's port is malformed; allowed: 1 to 65535");
-    }
-    url.port = port;
-  }
-  return url;
-}
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
-/// Queries and user parts can hold what a log must not.
-std::string shown(std::string_view url) {
-  std::string out(url.substr(0, std::min(url.find('?'), url.size())));
-  const std::size_t start = out.find("://") == std::string::npos ? 0 : out.find("://") + 3;
-  const std::size_t at = out.substr(0, out.find('/', start)).rfind('@');
-  if (at != std::string::npos && at >= start) out.replace(start, at - start, "***");
-  std::replace_if(
-      out.begin(), out.end(), [](char c) { return c <= 0x20 || c >= 0x7F; }, '?');
-  constexpr std::size_t kShown = 256;
-  if (out.size() > kShown) out = out.substr(0, kShown) + "...";
-  return out;
-}
-
-struct Resolving {
-  explicit Resolving(const asio::any_io_executor& executor) : resolver(executor), done(executor) {}
-  asio::ip::tcp::resolver resolver;
-  asio::steady_timer done;
-  bool finished = false;
-  error_code error;
-  Endpoints found;
+  CURLM* multi;
+  std::vector<std::unique_ptr<Exchange>> spare;
 };
 
-/// Asio looks names up with getaddrinfo on a thread and cannot stop it; so a look-up that takes too
-/// long is left to finish into its own state.
-asio::awaitable<Result<Endpoints>> resolve(std::string host, std::string port, Clock::time_point deadline) {
-  auto state = std::make_shared<Resolving>(co_await asio::this_coro::executor);
-  state->done.expires_at(deadline);
-  state->resolver.async_resolve(host, port, [state](const error_code& error, Endpoints found) {
-    state->finished = true;
-    state->error = error;
-    state->found = std::move(found);
-    state->done.cancel();
-  });
-  const auto [waited] = co_await state->done.async_wait(kWait);
-  if (!state->finished) {
-    state->resolver.cancel();
-    if (waited) co_return fail(Error::Kind::cancelled, "cancelled");
-    co_return fail(Error::Kind::timed_out, "the name look-up of " + host + " took too long");
+/// The requests of one call, from first to last.
+class Run {
+ public:
+  Run(Engine& engine, const ClientOptions& options, std::span<const Request> requests,
+      const Client::Done& done, std::stop_token stop)
+      : engine_(engine), options_(options), requests_(requests), done_(done), stop_(std::move(stop)) {}
+  /// Attempts are still under way if `done` has thrown.
+  ~Run() {
+    for (Job& job : jobs_) retire(job);
   }
-  if (state->error) {
-    const bool unknown = state->error == asio::error::host_not_found || state->error == asio::error::no_data;
-    co_return fail(unknown ? Error::Kind::not_found : Error::Kind::unavailable,
-                   "the name look-up of " + host + " failed: " + state->error.message());
-  }
-  co_return state->found;
-}
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
 
-Error failed(const char* step, const error_code& error) {
-  if (error == beast::error::timeout) return {Error::Kind::timed_out, std::string(step) + " took too long"};
-  if (error == asio::error::operation_aborted) return {Error::Kind::cancelled, "cancelled"};
-  return {Error::Kind::unavailable, std::string(step) + " failed: " + error.message()};
-}
-
-/// Each address gets a fair part of the time left, so that a dead first one does not use it up.
-asio::awaitable<Result<void>> connect(beast::tcp_stream& stream, Endpoints endpoints,
-                                      Clock::time_point deadline) {
-  auto left = static_cast<int>(endpoints.size());
-  Error last{Error::Kind::unavailable, "no address"};
-  for (const auto& entry : endpoints) {
-    stream.expires_after((deadline - Clock::now()) / left--);
-    const auto [error] = co_await stream.async_connect(entry.endpoint(), kWait);
-    if (!error) {
-      stream.expires_at(deadline);
-      co_return Result<void>();
+  void go() {
+    const std::stop_callback wake(stop_, [this] { ::curl_multi_wakeup(engine_.multi); });
+    for (;;) {
+      if (stop_.stop_requested()) return cancel_all();
+      begin_more();
+      if (jobs_.empty()) return;
+      perform();
+      if (!collect()) ::curl_multi_poll(engine_.multi, nullptr, 0, longest_wait(), nullptr);
     }
-    const std::string step = "connecting to " + entry.endpoint().address().to_string() + " port " +
-                             std::to_string(entry.endpoint().port());
-    last = failed(step.c_str(), error);
-    if (last.kind == Error::Kind::cancelled) break;
-    stream.close();
   }
-  co_return tl::unexpected(last);
+
+ private:
+  struct Job {
+    std::size_t index = 0;
+    std::unique_ptr<Exchange> exchange;
+    Clock::time_point began;
+    unsigned attempts = 0;
+    bool running = false;
+    bool uncertain = false;         // an attempt broke off after it was sent
+    Clock::time_point resume_at{};  // while not running
+  };
+
+  void begin_more() {
+    const auto now = Clock::now();
+    for (std::size_t i = 0; i < jobs_.size();) {
+      // An attempt that cannot begin ends its job and takes it out.
+      if (jobs_[i].running || jobs_[i].resume_at > now || begin(jobs_[i])) ++i;
+    }
+    while (next_ < requests_.size() && jobs_.size() < std::max<std::size_t>(options_.max_in_flight, 1)) {
+      if (stop_.stop_requested()) return;
+      Job job;
+      job.index = next_++;
+      job.began = now;
+      if (engine_.spare.empty()) {
+        job.exchange = std::make_unique<Exchange>();
+      } else {
+        job.exchange = std::move(engine_.spare.back());
+        engine_.spare.pop_back();
+      }
+      jobs_.push_back(std::move(job));
+      begin(jobs_.back());
+    }
+  }
+
+  milliseconds left(const Job& job) const {
+    return std::chrono::duration_cast<milliseconds>(job.began + options_.total - Clock::now());
+  }
+
+  bool begin(Job& job) {
+    const Request& request = requests_[job.index];
+    const auto deadline = std::min(request.deadline.value_or(options_.deadline), left(job));
+    if (auto ready = job.exchange->prepare(request, options_, deadline); !ready) {
+      end(job, tl::unexpected(std::move(ready.error())));
+      return false;
+    }
+    ++job.attempts;
+    if (::curl_multi_add_handle(engine_.multi, job.exchange->handle()) != CURLM_OK) {
+      end(job, fail(Error::Kind::bug, shown(request) + ": libcurl refused the request"));
+      return false;
+    }
+    job.running = true;
+    return true;
+  }
+
+  void perform() {
+    const QuietPipe quiet;
+    int running = 0;
+    ::curl_multi_perform(engine_.multi, &running);
+  }
+
+  /// Whether any attempt has ended, so that others may begin.
+  bool collect() {
+    bool any = false;
+    int queued = 0;
+    while (const CURLMsg* message = ::curl_multi_info_read(engine_.multi, &queued)) {
+      if (message->msg != CURLMSG_DONE) continue;
+      any = true;
+      // Gone with the handle's removal.
+      const CURLcode code = message->data.result;
+      CURL* const handle = message->easy_handle;
+      const auto job = std::find_if(jobs_.begin(), jobs_.end(),
+                                    [&](const Job& each) { return each.exchange->handle() == handle; });
+      {
+        const QuietPipe quiet;
+        ::curl_multi_remove_handle(engine_.multi, handle);
+      }
+      job->running = false;
+      const bool sent = !job->exchange->nothing_sent();
+      Outcome outcome = job->exchange->finish(code);
+      job->uncertain = job->uncertain || (sent && !outcome.answer);
+      settle(*job, std::move(outcome));
+    }
+    return any;
+  }
+
+  void settle(Job& job, Outcome outcome) {
+    const bool allowed = outcome.repeat == Repeat::always ||
+                         (outcome.repeat == Repeat::if_safe && is_safe(requests_[job.index]));
+    if (allowed && job.attempts < options_.retry.attempts) {
+      if (const auto pause = pause_for(job, outcome); pause && *pause < left(job)) {
+        job.resume_at = Clock::now() + *pause;
+        return;
+      }
+    }
+    if (outcome.answer)
+      outcome.answer->attempts = job.attempts;
+    else
+      explain(outcome.answer.error(), job);
+    end(job, std::move(outcome.answer));
+  }
+
+  /// An answer, even one that asks to try again, leaves no doubt; but what came before it may.
+  void explain(Error& error, const Job& job) const {
+    const std::string& method = requests_[job.index].method;
+    if (job.uncertain && method != "GET" && method != "HEAD") error.message += "; it may have taken effect";
+    if (job.attempts > 1) error.message += " (after " + std::to_string(job.attempts) + " attempts)";
+  }
+
+  std::optional<milliseconds> pause_for(const Job& job, const Outcome& outcome) {
+    std::optional<milliseconds> asked;
+    if (outcome.answer) {
+      const std::string* wait = outcome.answer->header("Retry-After");
+      const std::string* date = outcome.answer->header("Date");
+      if (wait) asked = retry_after(*wait, date ? *date : "", std::chrono::system_clock::now());
+    }
+    return pause_after(job.attempts, options_.retry, asked, std::uniform_real_distribution<>()(random_));
+  }
+
+  /// `job` is gone afterwards.
+  void end(Job& job, Result<Response> answer) {
+    const std::size_t index = job.index;
+    retire(job);
+    jobs_.erase(jobs_.begin() + (&job - jobs_.data()));
+    done_(index, std::move(answer));
+  }
+
+  void retire(Job& job) {
+    if (job.running) {
+      const QuietPipe quiet;
+      ::curl_multi_remove_handle(engine_.multi, job.exchange->handle());
+      job.running = false;
+    }
+    engine_.spare.push_back(std::move(job.exchange));
+  }
+
+  void cancel_all() {
+    while (!jobs_.empty()) {
+      Job& job = jobs_.front();
+      job.uncertain = job.uncertain || (job.running && !job.exchange->nothing_sent());
+      Error error = job.exchange->cancelled();
+      explain(error, job);
+      end(job, tl::unexpected(std::move(error)));
+    }
+    while (next_ < requests_.size()) {
+      const std::size_t index = next_++;
+      done_(index, fail(Error::Kind::cancelled, shown(requests_[index]) + ": cancelled"));
+    }
+  }
+
+  int longest_wait() const {
+    milliseconds wait(1000);
+    for (const Job& job : jobs_) {
+      if (job.running) continue;
+      // Up, or the last fraction of a millisecond would be spent in circles.
+      wait = std::min(wait, std::chrono::ceil<milliseconds>(job.resume_at - Clock::now()));
+    }
+    return static_cast<int>(std::max(wait.count(), milliseconds::rep{0}));
+  }
+
+  Engine& engine_;
+  const ClientOptions& options_;
+  const std::span<const Request> requests_;
+  const Client::Done& done_;
+  const std::stop_token stop_;
+  std::vector<Job> jobs_;
+  std::size_t next_ = 0;
+  std::minstd_rand random_{std::random_device{}()};
+};
+
+std::string from_environment(const char* small, const char* large) {
+  for (const char* name : {small, large}) {
+    if (const char* value = std::getenv(name); value != nullptr && *value != '\0') return value;
+  }
+  return {};
 }
 
-template <class Stream>
-asio::awaitable<Result<Response>> exchange(Stream& stream, Url url, std::string user_agent,
-                                           std::size_t max_body) {
-  beast::http::request<beast::http::empty_body> request(beast::http::verb::get, url.target, 11);
-  request.set(beast::http::field::host, url.authority);
-  request.set(beast::http::field::user_agent, user_agent);
-  request.set(beast::http::field::accept, "*/*");
-  request.set(beast::http::field::connection, "close");
-  if (const auto [error, sent] = co_await beast::http::async_write(stream, request, kWait); error) {
-    co_return tl::unexpected(failed("sending the request", error));
+/// Without the proxy's URL, which may hold a password.
+Result<void> check_proxy(const std::string& url, const char* name) {
+  if (url.empty()) return {};
+  const std::unique_ptr<CURLU, decltype(&::curl_url_cleanup)> parsed(::curl_url(), &::curl_url_cleanup);
+  char* scheme = nullptr;
+  const bool good = parsed &&
+                    ::curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(),
+                                   CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK &&
+                    ::curl_url_get(parsed.get(), CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK;
+  const std::string found = good ? scheme : "";
+  ::curl_free(scheme);
+  for (const char* known : {"http", "https", "socks4", "socks4a", "socks5", "socks5h"}) {
+    if (found == known) return {};
   }
-  beast::flat_buffer buffer;
-  beast::http::response_parser<beast::http::string_body> parser;
-  parser.header_limit(16 * 1024);
-  parser.body_limit(max_body);
-  const auto [error, got] = co_await beast::http::async_read(stream, buffer, parser, kWait);
-  // Before the body's error: a status explains more, and an error page may well be large.
-  if (parser.is_header_done()) {
-    const unsigned status = parser.get().result_int();
-    const std::string told = "status " + std::to_string(status);
-    if (status >= 300 && status < 400) {
-      co_return fail(Error::Kind::bad_input, told + ": redirects are not followed; use the final URL");
-    }
-    if (status == 401 || status == 403) co_return fail(Error::Kind::denied, told);
-    if (status == 404 || status == 410) co_return fail(Error::Kind::not_found, told);
-    if (status < 200 || status >= 300) co_return fail(Error::Kind::unavailable, told);
-  }
-  if (error == beast::http::error::body_limit) {
-    co_return fail(Error::Kind::bad_input,
-                   "the answer is larger than " + std::to_string(max_body) + " bytes");
-  }
-  if (error && error.category() == beast::http::make_error_code(beast::http::error::bad_version).category() &&
-      error != beast::http::error::end_of_stream && error != beast::http::error::partial_message) {
-    co_return fail(Error::Kind::bad_input, "the answer is not valid HTTP: " + error.message());
-  }
-  if (error) co_return tl::unexpected(failed("reading the answer", error));
-  Response response;
-  response.status = parser.get().result_int();
-  response.content_type = parser.get()[beast::http::field::content_type];
-  response.body = std::move(parser.get().body());
-  co_return response;
+  return fail(Error::Kind::bad_input,
+              std::string(name) + ": not the URL of a proxy; expected http://[user:password@]host:port");
 }
 
 }  // namespace
 
 struct Client::Impl {
-  ClientOptions options;
-  // OpenSSL counts references on it and locks inside, so making streams from it is thread-safe.
-  asio::ssl::context tls{asio::ssl::context::tls_client};
-
-  asio::awaitable<Result<Response>> get(Url url, Limits limits);
-  asio::awaitable<Result<void>> shake_hands(asio::ssl::stream<beast::tcp_stream>& stream, Url url);
-};
-
-asio::awaitable<Result<void>> Client::Impl::shake_hands(asio::ssl::stream<beast::tcp_stream>& stream,
-                                                        Url url) {
-  SSL* ssl = stream.native_handle();
-  error_code not_an_address;
-  (void)asio::ip::make_address(url.host, not_an_address);
-  // RFC 6066 section 3: server names are no addresses; those are matched against iPAddress entries.
-  // SSL_set_tlsext_host_name is this call in a macro with a C cast.
-  const bool prepared =
-      not_an_address
-          ? SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, url.host.data()) == 1 &&
-                SSL_set1_host(ssl, url.host.c_str()) == 1
-          : X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), url.host.c_str()) == 1;
-  if (!prepared) co_return fail(Error::Kind::bug, "OpenSSL refused the host name");
-  const auto [error] = co_await stream.async_handshake(asio::ssl::stream_base::client, kWait);
-  if (!error) co_return Result<void>();
-  if (const long verdict = SSL_get_verify_result(ssl); verdict != X509_V_OK) {
-    co_return fail(Error::Kind::denied,
-                   std::string("TLS verification failed: ") + X509_verify_cert_error_string(verdict));
-  }
-  co_return tl::unexpected(failed("the TLS handshake", error));
-}
-
-asio::awaitable<Result<Response>> Client::Impl::get(Url url, Limits limits) {
-  const auto deadline = Clock::now() + limits.deadline;
-  auto endpoints = co_await resolve(url.host, url.port, deadline);
-  if (!endpoints) co_return tl::unexpected(endpoints.error());
-  if (!url.tls && !options.allow_plain) {
-    for (const auto& entry : *endpoints) {
-      if (!entry.endpoint().address().is_loopback()) {
-        co_return fail(Error::Kind::bad_input, "plain http is allowed to loopback only; use https");
+  /// Puts the engine back, its connections with it.
+  class Lease {
+   public:
+    explicit Lease(Impl& from) : from_(from) {
+      const std::lock_guard lock(from.mutex);
+      if (!from.idle.empty()) {
+        engine_ = std::move(from.idle.back());
+        from.idle.pop_back();
       }
+      if (!engine_) engine_ = std::make_unique<Engine>(from.options.max_in_flight);
     }
-  }
-  const auto executor = co_await asio::this_coro::executor;
-  if (!url.tls) {
-    beast::tcp_stream stream(executor);
-    const auto connected = co_await connect(stream, *endpoints, deadline);
-    if (!connected) co_return tl::unexpected(connected.error());
-    co_return co_await exchange(stream, url, options.user_agent, limits.max_body_bytes);
-  }
-  asio::ssl::stream<beast::tcp_stream> stream(beast::tcp_stream(executor), tls);
-  const auto connected = co_await connect(stream.next_layer(), *endpoints, deadline);
-  if (!connected) co_return tl::unexpected(connected.error());
-  const auto trusted = co_await shake_hands(stream, url);
-  if (!trusted) co_return tl::unexpected(trusted.error());
-  co_return co_await exchange(stream, url, options.user_agent, limits.max_body_bytes);
-}
+    ~Lease() {
+      const std::lock_guard lock(from_.mutex);
+      from_.idle.push_back(std::move(engine_));
+    }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Engine& operator*() { return *engine_; }
+
+   private:
+    Impl& from_;
+    std::unique_ptr<Engine> engine_;
+  };
+
+  ClientOptions options;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Engine>> idle;
+};
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::Client(Client&&) noexcept = default;
@@ -276,34 +323,65 @@ Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
 Result<Client> Client::make(ClientOptions options) {
+  if (!start_curl()) return fail(Error::Kind::bug, "libcurl does not start");
+  if (!options.tls.ca) {
+    // As OpenSSL's own programs do.
+    if (auto file = from_environment("SSL_CERT_FILE", "SSL_CERT_FILE"); !file.empty()) options.tls.ca = file;
+  }
+  if (auto good = check(options.tls); !good) return tl::unexpected(good.error());
+  if (!options.proxies) options.proxies = Proxies::from_environment();
+  if (auto good = check_proxy(options.proxies->for_https, "HTTPS_PROXY"); !good)
+    return tl::unexpected(good.error());
+  if (auto good = check_proxy(options.proxies->for_http, "HTTP_PROXY"); !good)
+    return tl::unexpected(good.error());
   auto impl = std::make_unique<Impl>();
   impl->options = std::move(options);
-  error_code error;
-  if (SSL_CTX_set_min_proto_version(impl->tls.native_handle(), TLS1_2_VERSION) != 1) {
-    return fail(Error::Kind::bug, "this OpenSSL has no TLS 1.2");
-  }
-  impl->tls.set_verify_mode(asio::ssl::verify_peer, error);
-  if (error) return fail(Error::Kind::bug, "TLS verification cannot be switched on: " + error.message());
-  if (impl->options.ca_file) {
-    impl->tls.load_verify_file(impl->options.ca_file->string(), error);
-    if (error) {
-      return fail(Error::Kind::bad_input,
-                  impl->options.ca_file->string() +
-                      ": cannot be used as trusted certificates (PEM): " + error.message());
-    }
-  } else {
-    impl->tls.set_default_verify_paths(error);
-    if (error) return fail(Error::Kind::unavailable, "the system's trusted certificates: " + error.message());
-  }
   return Client(std::move(impl));
 }
 
-asio::awaitable<Result<Response>> Client::get(std::string url, Limits limits) const {
-  auto parsed = parse_url(url);
-  if (!parsed) co_return fail(parsed.error().kind, "GET " + shown(url) + ": " + parsed.error().message);
-  auto answer = co_await impl_->get(std::move(*parsed), limits);
-  if (!answer) co_return fail(answer.error().kind, "GET " + shown(url) + ": " + answer.error().message);
-  co_return answer;
+Result<Response> Client::send(const Request& request, std::stop_token stop) const {
+  Result<Response> got;
+  send_all(
+      {&request, 1}, [&](std::size_t, Result<Response> answer) { got = std::move(answer); }, std::move(stop));
+  return got;
+}
+
+void Client::send_all(std::span<const Request> requests, const Done& done, std::stop_token stop) const {
+  Impl::Lease engine(*impl_);
+  Run(*engine, impl_->options, requests, done, std::move(stop)).go();
+}
+
+Proxies Proxies::from_environment() {
+  return {http::from_environment("https_proxy", "HTTPS_PROXY"),
+          http::from_environment("http_proxy", "HTTP_PROXY"), http::from_environment("no_proxy", "NO_PROXY")};
+}
+
+std::string shown(const Request& request) {
+  return request.method + " " + shown_url(request.url);
+}
+
+const std::string* Response::header(std::string_view name) const {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  for (const Header& each : headers) {
+    if (std::equal(each.name.begin(), each.name.end(), name.begin(), name.end(),
+                   [&](char a, char b) { return lower(a) == lower(b); })) {
+      return &each.value;
+    }
+  }
+  return nullptr;
+}
+
+std::string new_correlation_id() {
+  std::array<unsigned char, 16> bytes{};
+  if (::RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) return {};
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (const unsigned char byte : bytes) out += {kDigits[byte >> 4], kDigits[byte & 15]};
+  return out;
+}
+
+std::string library_version() {
+  return ::curl_version_info(CURLVERSION_NOW)->version;
 }
 
 }  // namespace http

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "build_info.h"
+#include "common/http_client.h"
 #include "tunneld/ssh/session.h"
 
 namespace tunneld::build {
@@ -72,6 +73,7 @@ std::vector<std::pair<std::string, std::string>> dependencies() {
           {"OpenSSL", OpenSSL_version(OPENSSL_VERSION_STRING)},
           {"libssh2", ssh::library_version() + " (package " TUNNEL_LIBSSH2_PACKAGE ")"},
           {"libssh2 fixes", TUNNEL_LIBSSH2_FIXES},
+          {"libcurl", http::library_version()},
           {"yaml-cpp", loaded_version("libyaml-cpp")},
           {"spdlog", dotted(SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH)},
           {"nlohmann_json",

@@ -1,352 +1,418 @@
 #include "common/http_client.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
+#include <sys/resource.h>
 
-#include <filesystem>
-#include <fstream>
-#include <functional>
+#include <atomic>
+#include <future>
+#include <set>
 #include <thread>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/read_until.hpp>
-#include <boost/asio/ssl.hpp>
-#include <boost/asio/use_future.hpp>
-#include <boost/asio/write.hpp>
+#include "tests/support/loopback_server.h"
 
 namespace {
 
-namespace asio = boost::asio;
 using namespace std::chrono_literals;
-using asio::ip::tcp;
-using boost::system::error_code;
+using support::http_answer;
+using support::LoopbackServer;
+using testing::HasSubstr;
+using testing::Not;
+using Kind = Error::Kind;
+using Then = LoopbackServer::Then;
 
-/// A key and a certificate signed by itself.
-struct Identity {
-  std::string certificate;
-  std::string key;
-};
-
-Identity make_identity(const char* names, long valid_for_seconds) {
-  EVP_PKEY* key = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256");
-  X509* certificate = X509_new();
-  X509_set_version(certificate, 2);
-  ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-  X509_gmtime_adj(X509_getm_notBefore(certificate), -7200);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), valid_for_seconds);
-  X509_set_pubkey(certificate, key);
-  const unsigned char name[] = "test";
-  X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "CN", MBSTRING_ASC, name, -1, -1, 0);
-  X509_set_issuer_name(certificate, X509_get_subject_name(certificate));
-  X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, names);
-  X509_add_ext(certificate, extension, -1);
-  X509_EXTENSION_free(extension);
-  X509_sign(certificate, key, EVP_sha256());
-  const auto text = [](const std::function<void(BIO*)>& write) {
-    BIO* memory = BIO_new(BIO_s_mem());
-    write(memory);
-    std::string out(BIO_pending(memory) > 0 ? static_cast<std::size_t>(BIO_pending(memory)) : 0U, '\0');
-    BIO_read(memory, out.data(), static_cast<int>(out.size()));
-    BIO_free(memory);
-    return out;
-  };
-  Identity made;
-  made.certificate = text([&](BIO* out) { PEM_write_bio_X509(out, certificate); });
-  made.key =
-      text([&](BIO* out) { PEM_write_bio_PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr); });
-  X509_free(certificate);
-  EVP_PKEY_free(key);
-  return made;
+http::ClientOptions once() {
+  return {.retry = {.attempts = 1}, .proxies = http::Proxies{}};
 }
 
-/// Accepts one connection on loopback, reads a request head, sends `answer`, and then either closes
-/// or keeps the connection open until it goes away itself.
-class Server {
- public:
-  enum class Then { close, hold };
-
-  explicit Server(std::string answer, Then then = Then::close, const Identity* identity = nullptr,
-                  bool only_tls_1_1 = false)
-      : acceptor_(io_, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
-    if (identity != nullptr) {
-      tls_.emplace(asio::ssl::context::tls_server);
-      tls_->use_certificate(asio::buffer(identity->certificate), asio::ssl::context::pem);
-      tls_->use_private_key(asio::buffer(identity->key), asio::ssl::context::pem);
-      if (only_tls_1_1) {
-        SSL_CTX_set_min_proto_version(tls_->native_handle(), TLS1_1_VERSION);
-        SSL_CTX_set_max_proto_version(tls_->native_handle(), TLS1_1_VERSION);
-        SSL_CTX_set_cipher_list(tls_->native_handle(), "ALL:@SECLEVEL=0");
-      }
-    }
-    thread_ = std::thread([this, answer = std::move(answer), then] { serve(answer, then); });
-  }
-  ~Server() {
-    release_.set_value();
-    // Wakes an accept that nobody came for; one that is over does not mind.
-    error_code ignored;
-    tcp::socket knock(io_);
-    knock.connect(acceptor_.local_endpoint(), ignored);
-    knock.close(ignored);
-    thread_.join();
-  }
-
-  std::string at(const std::string& scheme, const std::string& host,
-                 const std::string& target = "/keys") const {
-    return scheme + "://" + host + ":" + std::to_string(acceptor_.local_endpoint().port()) + target;
-  }
-  /// The head that was received; after the exchange.
-  std::string request() { return request_.get_future().get(); }
-
- private:
-  void serve(const std::string& answer, Then then) {
-    tcp::socket socket(io_);
-    error_code error;
-    acceptor_.accept(socket, error);
-    if (tls_) {
-      asio::ssl::stream<tcp::socket> stream(std::move(socket), *tls_);
-      stream.handshake(asio::ssl::stream_base::server, error);
-      if (!error) talk(stream, answer, then);
-    } else {
-      talk(socket, answer, then);
-    }
-  }
-  template <class Stream>
-  void talk(Stream& stream, const std::string& answer, Then then) {
-    error_code error;
-    std::string head;
-    asio::read_until(stream, asio::dynamic_buffer(head), "\r\n\r\n", error);
-    request_.set_value(head);
-    asio::write(stream, asio::buffer(answer), error);
-    if (then == Then::hold) release_.get_future().wait();
-  }
-
-  asio::io_context io_;
-  tcp::acceptor acceptor_;
-  std::optional<asio::ssl::context> tls_;
-  std::promise<std::string> request_;
-  std::promise<void> release_;
-  std::thread thread_;
-};
-
-/// Written to a file of its own, gone afterwards.
-class CaFile {
- public:
-  explicit CaFile(const std::string& pem) {
-    std::string name = (std::filesystem::temp_directory_path() / "ca-XXXXXX").string();
-    const int file = ::mkstemp(name.data());
-    path_ = name;
-    std::ofstream(path_) << pem;
-    ::close(file);
-  }
-  ~CaFile() { std::filesystem::remove(path_); }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
-Result<http::Response> get(const std::string& url, http::ClientOptions options = {},
-                           http::Limits limits = {}) {
+http::Client make(http::ClientOptions options = once()) {
   auto client = http::Client::make(std::move(options));
-  if (!client) return tl::unexpected(client.error());
-  asio::io_context io;
-  auto answer = asio::co_spawn(io, client->get(url, limits), asio::use_future);
-  io.run();
-  return answer.get();
+  if (!client) throw std::runtime_error(client.error().message);
+  return std::move(*client);
 }
 
-std::string ok(const std::string& body) {
-  return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " +
-         std::to_string(body.size()) + "\r\n\r\n" + body;
+Result<http::Response> get(const std::string& url, http::ClientOptions options = once()) {
+  return make(std::move(options)).send({.url = url});
 }
 
 TEST(HttpClient, GetsADocumentFromLoopback) {
-  Server server(ok("{\"keys\":[]}"));
-  const auto answer = get(server.at("http", "127.0.0.1", "/keys?v=1"));
+  LoopbackServer server(http_answer(200, "{\"keys\":[]}", "X-Twice: 1\r\nx-TWICE: 2\r\nX-Empty:\r\n"));
+  http::ClientOptions options = once();
+  options.user_agent = "tunnelctl/1";
+  options.correlation_id = "run-7";
+  const auto answer = make(options).send(
+      {.url = server.url("/keys?v=1"), .headers = {{"Authorization", "Bearer secret"}, {"X-Empty", ""}}});
   ASSERT_TRUE(answer) << answer.error().message;
   EXPECT_EQ(answer->status, 200U);
   EXPECT_EQ(answer->content_type, "application/json");
   EXPECT_EQ(answer->body, "{\"keys\":[]}");
-  const std::string request = server.request();
-  EXPECT_TRUE(request.starts_with("GET /keys?v=1 HTTP/1.1\r\n")) << request;
-  EXPECT_NE(request.find("Host: " + server.at("", "127.0.0.1", "").substr(3) + "\r\n"), std::string::npos)
-      << request;
+  EXPECT_EQ(answer->attempts, 1U);
+  EXPECT_FALSE(answer->body_cut);
+  ASSERT_NE(answer->header("x-twice"), nullptr);
+  EXPECT_EQ(*answer->header("x-twice"), "1");
+  ASSERT_NE(answer->header("X-EMPTY"), nullptr);
+  EXPECT_EQ(*answer->header("X-EMPTY"), "");
+  EXPECT_EQ(answer->header("X-Other"), nullptr);
+  const std::string head = server.seen().at(0).head;
+  EXPECT_TRUE(head.starts_with("GET /keys?v=1 HTTP/1.1\r\n")) << head;
+  EXPECT_THAT(head, HasSubstr("\r\nHost: 127.0.0.1:" + std::to_string(server.port()) + "\r\n"));
+  EXPECT_THAT(head, HasSubstr("\r\nUser-Agent: tunnelctl/1\r\n"));
+  EXPECT_THAT(head, HasSubstr("\r\nX-Correlation-ID: run-7\r\n"));
+  EXPECT_THAT(head, HasSubstr("\r\nAuthorization: Bearer secret\r\n"));
+  EXPECT_THAT(head, HasSubstr("\r\nX-Empty:\r\n"));
+  EXPECT_THAT(head, Not(HasSubstr("Content-Type")));
+}
+
+TEST(HttpClient, SendsEveryMethodWithItsBody) {
+  LoopbackServer server(http_answer(200, ""));
+  const http::Client client = make();
+  struct Row {
+    const char* method;
+    std::string body;
+    const char* length;  // as the server must see it
+  };
+  const Row rows[] = {
+      {"POST", "{\"a\":1}", "Content-Length: 7\r\n"},
+      {"POST", "", "Content-Length: 0\r\n"},
+      {"PUT", "b", "Content-Length: 1\r\n"},
+      {"PATCH", "c", "Content-Length: 1\r\n"},
+      {"DELETE", "", ""},
+      {"DELETE", "d", "Content-Length: 1\r\n"},
+      {"GET", "e", "Content-Length: 1\r\n"},
+      {"POST", std::string(3'000'000, 'f'), "Content-Length: 3000000\r\n"},
+  };
+  std::size_t number = 0;
+  for (const Row& row : rows) {
+    SCOPED_TRACE(std::string(row.method) + " " + row.body.substr(0, 9));
+    const auto answer = client.send({.method = row.method,
+                                     .url = server.url("/x/../y"),
+                                     .body = row.body,
+                                     .content_type = "application/json"});
+    ASSERT_TRUE(answer) << answer.error().message;
+    const auto seen = server.seen().at(number++);
+    EXPECT_TRUE(seen.head.starts_with(std::string(row.method) + " /x/../y HTTP/1.1\r\n")) << seen.head;
+    EXPECT_EQ(seen.body, row.body);
+    const std::size_t length = seen.head.find("Content-Length");
+    EXPECT_EQ(length == std::string::npos
+                  ? ""
+                  : seen.head.substr(length, seen.head.find('\n', length) + 1 - length),
+              row.length);
+    EXPECT_THAT(seen.head, HasSubstr("\r\nContent-Type: application/json\r\n"));
+    EXPECT_THAT(seen.head, Not(HasSubstr("Expect:")));
+  }
+}
+
+TEST(HttpClient, AsksForHeadsWithoutABody) {
+  LoopbackServer server("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n");
+  const http::Client client = make();
+  for (int i = 0; i < 2; ++i) {
+    const auto answer = client.send({.method = "HEAD", .url = server.url()});
+    ASSERT_TRUE(answer) << answer.error().message;
+    EXPECT_EQ(answer->body, "");
+  }
+  EXPECT_EQ(server.connections(), 1U);
 }
 
 TEST(HttpClient, UnderstandsEveryWayABodyEnds) {
   for (const char* answer :
-       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\n\r\nabcde", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nabcde"}) {
+       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-Late: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\nabcde", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nabcde",
+        "HTTP/1.1 103 Early Hints\r\nX-Late: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde"}) {
     SCOPED_TRACE(answer);
-    Server server(answer);
-    const auto got = get(server.at("http", "127.0.0.1"));
+    LoopbackServer server(answer, Then::close);
+    const auto got = get(server.url());
     ASSERT_TRUE(got) << got.error().message;
     EXPECT_EQ(got->body, "abcde");
+    EXPECT_EQ(got->status, 200U);
+    EXPECT_EQ(got->header("X-Late"), nullptr);
   }
 }
 
-TEST(HttpClient, ReportsAnswersThatAreNotTheDocument) {
+TEST(HttpClient, HandsOverEveryStatus) {
+  for (const unsigned status :
+       {201U, 204U, 302U, 304U, 400U, 401U, 403U, 404U, 412U, 429U, 500U, 503U, 599U}) {
+    SCOPED_TRACE(status);
+    const bool bare = status == 204 || status == 304;
+    LoopbackServer server(
+        bare ? "HTTP/1.1 " + std::to_string(status) + " So\r\n\r\n"
+             : http_answer(status, "{\"message\":\"why\"}", "Location: http://127.0.0.1:1/\r\n"));
+    const auto got = get(server.url());
+    ASSERT_TRUE(got) << got.error().message;
+    EXPECT_EQ(got->status, status);
+    EXPECT_EQ(got->body, bare ? "" : "{\"message\":\"why\"}");
+    EXPECT_EQ(server.seen().size(), 1U) << "redirects are not followed";
+  }
+}
+
+TEST(HttpClient, KeepsTheStatusOfARefusalWhoseBodyIsNotAllThere) {
+  http::ClientOptions options = once();
+  options.max_body_bytes = 10;
+  for (const std::string& answer : {std::string("HTTP/1.1 500 Oops\r\nContent-Length: 999999\r\n\r\nabc"),
+                                    http_answer(502, std::string(50, 'x'))}) {
+    LoopbackServer server(answer, Then::close);
+    const auto got = get(server.url(), options);
+    ASSERT_TRUE(got) << got.error().message;
+    EXPECT_TRUE(got->body_cut);
+    EXPECT_TRUE(got->body == "abc" || got->body == "xxxxxxxxxx") << got->body;
+  }
+}
+
+TEST(HttpClient, SaysWhatWasWrongWithAnAnswer) {
   struct Row {
     std::string answer;
-    Error::Kind kind;
-    const char* cause;
+    Kind kind;
+    const char* cause;  // its start
   };
-  using Kind = Error::Kind;
   const Row rows[] = {
-      {"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", Kind::bad_input,
-       "status 302: redirects are not followed; use the final URL"},
-      {"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", Kind::denied, "status 401"},
-      {"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", Kind::not_found, "status 404"},
-      {"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", Kind::unavailable, "status 503"},
-      {"HTTP/1.1 500 Oops\r\nContent-Length: 999999\r\n\r\n", Kind::unavailable, "status 500"},
-      {ok(std::string(101, 'x')), Kind::bad_input, "the answer is larger than 100 bytes"},
+      {http_answer(200, std::string(101, 'x')), Kind::bad_input, "the answer is larger than 100 bytes"},
       {"HTTP/1.1 200 OK\r\n\r\n" + std::string(200, 'x'), Kind::bad_input,
        "the answer is larger than 100 bytes"},
       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n" + std::string(255, 'x'), Kind::bad_input,
        "the answer is larger than 100 bytes"},
-      {"HTTP/1.1 200 OK\r\nX: " + std::string(20'000, 'x') + "\r\n\r\n", Kind::bad_input,
-       "the answer is not valid HTTP: header limit exceeded"},
-      {"SSH-2.0-OpenSSH_9.2\r\n", Kind::bad_input, "the answer is not valid HTTP: bad version"},
-      {"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort", Kind::unavailable,
-       "reading the answer failed: partial message"},
-      {"", Kind::unavailable, "reading the answer failed: end of stream"},
+      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", Kind::bad_input,
+       "the answer is not valid HTTP: "},
+      {"HTTP/1.1 200 OK\r\nX: " + std::string(70'000, 'x') + "\r\n\r\n", Kind::bad_input,
+       "the answer's header is larger than 65536 bytes"},
+      {"HTTP/1.1 200 OK\r\nX: " + std::string(300'000, 'x') + "\r\n\r\n", Kind::bad_input,
+       "the answer's header is larger than 65536 bytes"},
+      {"SSH-2.0-OpenSSH_9.2\r\n", Kind::bad_input, "the answer is not valid HTTP: "},
+      {std::string("\0\x16\x03\x01 garbage \xFF\xFE\r\n\r\n", 20), Kind::bad_input,
+       "the answer is not valid HTTP: "},
+      {"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort", Kind::unavailable, "the answer broke off: "},
+      {"HTTP/1.1 200 OK\r\nX: 1\r\n", Kind::unavailable, "the answer broke off: "},
+      {"", Kind::unavailable, "the server closed the connection without an answer"},
   };
+  http::ClientOptions options = once();
+  options.max_body_bytes = 100;
   for (const Row& row : rows) {
-    SCOPED_TRACE(row.answer.substr(0, 80));
-    Server server(row.answer);
-    const std::string url = server.at("http", "127.0.0.1");
-    const auto got = get(url + "?token=hidden", {}, {.max_body_bytes = 100});
-    ASSERT_FALSE(got);
-    EXPECT_EQ(got.error().message, "GET " + url + ": " + row.cause);
+    SCOPED_TRACE(row.answer.substr(0, 60));
+    LoopbackServer server(row.answer, Then::close);
+    const auto got = get(server.url("/keys?token=hidden"), options);
+    ASSERT_FALSE(got) << got->status << got->body;
+    EXPECT_TRUE(got.error().message.starts_with("GET " + server.url("/keys") + ": " + row.cause))
+        << got.error().message;
+    EXPECT_THAT(got.error().message, Not(HasSubstr("hidden")));
     EXPECT_EQ(got.error().kind, row.kind);
   }
 }
 
+TEST(HttpClient, TakesHeadersOfFortyKilobytes) {
+  LoopbackServer server(http_answer(200, "ok", "X-Large: " + std::string(40'000, 'x') + "\r\n"));
+  const auto got = get(server.url());
+  ASSERT_TRUE(got) << got.error().message;
+  EXPECT_EQ(got->header("X-Large")->size(), 40'000U);
+}
+
+TEST(HttpClient, KeepsNoMoreOfAHugeBodyThanAllowed) {
+  // A gigabyte announced, sent without end.
+  LoopbackServer server("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + std::string(8'000'000, 'x'),
+                        Then::hold);
+  http::ClientOptions options = once();
+  options.max_body_bytes = 1'000'000;
+  const auto got = get(server.url(), options);
+  ASSERT_FALSE(got);
+  EXPECT_THAT(got.error().message, HasSubstr("larger than 1000000 bytes"));
+}
+
 TEST(HttpClient, GivesUpAtTheDeadline) {
-  for (const char* answer : {"", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"}) {
-    Server server(answer, Server::Then::hold);
-    const auto got = get(server.at("http", "127.0.0.1"), {}, {.deadline = 50ms});
+  struct Row {
+    const char* answer;
+    const char* cause;
+  };
+  for (const Row& row :
+       {Row{"", "no answer came within 50 ms"},
+        Row{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", "the answer took longer than 50 ms"}}) {
+    LoopbackServer server(row.answer, Then::hold);
+    http::ClientOptions options = once();
+    options.deadline = 50ms;
+    const auto got = get(server.url(), options);
     ASSERT_FALSE(got);
-    EXPECT_EQ(got.error().kind, Error::Kind::timed_out);
-    EXPECT_EQ(got.error().message,
-              "GET " + server.at("http", "127.0.0.1") + ": reading the answer took too long");
+    EXPECT_EQ(got.error().kind, Kind::timed_out);
+    EXPECT_EQ(got.error().message, "GET " + server.url() + ": " + row.cause);
   }
+  LoopbackServer server("", Then::hold);
+  const auto got = make().send({.method = "POST", .url = server.url(), .body = "x", .deadline = 50ms});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().message,
+            "POST " + server.url() + ": no answer came within 50 ms; it may have taken effect");
 }
 
 TEST(HttpClient, SaysWhoRefusedTheConnection) {
-  asio::io_context io;
-  tcp::acceptor taken(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
-  const std::string port = std::to_string(taken.local_endpoint().port());
-  taken.close();
-  const auto got = get("http://127.0.0.1:" + port + "/");
-  EXPECT_EQ(got.error().kind, Error::Kind::unavailable);
-  EXPECT_EQ(got.error().message, "GET http://127.0.0.1:" + port + "/: connecting to 127.0.0.1 port " + port +
-                                     " failed: Connection refused");
+  std::string url;
+  {
+    LoopbackServer gone("");
+    url = gone.url();
+  }
+  const auto got = get(url);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().kind, Kind::unavailable);
+  const std::string port = url.substr(17, url.size() - 18);
+  EXPECT_EQ(got.error().message,
+            "GET " + url + ": connecting to 127.0.0.1 port " + port + " failed: Connection refused");
 }
 
 TEST(HttpClient, SendsNothingInTheClearBeyondLoopback) {
   const auto got = get("http://192.0.2.1/keys");
-  EXPECT_EQ(got.error().kind, Error::Kind::bad_input);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().kind, Kind::bad_input);
   EXPECT_EQ(got.error().message,
             "GET http://192.0.2.1/keys: plain http is allowed to loopback only; use https");
 }
 
-TEST(HttpClient, RefusesUrlsItCannotMean) {
+TEST(HttpClient, RefusesRequestsItCannotMean) {
   struct Row {
-    const char* url;
+    http::Request request;
     const char* message;
   };
   const Row rows[] = {
-      {"", "GET : the URL must start with https:// or http://"},
-      {"ftp://a/", "GET ftp://a/: the URL must start with https:// or http://"},
-      {"https://", "GET https://: the URL's host name is malformed"},
-      {"https://a b/",
-       "GET https://a?b/: the URL contains spaces or other characters that must be percent-encoded"},
-      {"https://a/\r\nX: y",
-       "GET https://a/??X:?y: the URL contains spaces or other characters that must be percent-encoded"},
-      {"https://a:0/", "GET https://a:0/: the URL's port is malformed; allowed: 1 to 65535"},
-      {"https://a:65536/", "GET https://a:65536/: the URL's port is malformed; allowed: 1 to 65535"},
-      {"https://a:/", "GET https://a:/: the URL's port is malformed; allowed: 1 to 65535"},
-      {"https://a:1:2/", "GET https://a:1:2/: the URL's port is malformed; allowed: 1 to 65535"},
-      {"https://[::1/", "GET https://[::1/: the URL's IPv6 address lacks its ]"},
-      {"https://[::1]x1/", "GET https://[::1]x1/: the URL's port is malformed; allowed: 1 to 65535"},
-      {"https://[zz]/", "GET https://[zz]/: the URL's IPv6 address is malformed"},
-      {"https://a/#b", "GET https://a/#b: the URL must not have a #fragment"},
+      {{.url = "https://user:pass@a/b?c"},
+       "GET https://***@a/b: the URL must not contain a user or password; give them by environment variable "
+       "or file instead"},
+      {{.url = "ftp://a/"}, "GET ftp://a/: the URL must start with https:// or http://"},
+      {{.method = "GE T", .url = "https://a/"}, "GE T https://a/: the method is malformed"},
+      {{.url = "https://a/", .headers = {{"X: y\r\nZ", "1"}}},
+       "GET https://a/: a header's name is malformed"},
+      {{.url = "https://a/", .headers = {{"Authorization", "Bearer hidden\r\nX: y"}}},
+       "GET https://a/: the value of the header Authorization contains a line break or control character"},
+      {{.url = "https://a/", .content_type = "a\nb"}, "GET https://a/: the content type is malformed"},
   };
   for (const Row& row : rows) {
-    SCOPED_TRACE(row.url);
-    const auto got = get(row.url);
+    const auto got = make().send(row.request);
     ASSERT_FALSE(got);
-    EXPECT_EQ(got.error().kind, Error::Kind::bad_input);
+    EXPECT_EQ(got.error().kind, Kind::bad_input);
     EXPECT_EQ(got.error().message, row.message);
   }
-  EXPECT_EQ(get("https://user:pass@a/b@c?d").error().message,
-            "GET https://***@a/b@c: the URL must not contain a user or password");
 }
 
-TEST(HttpClient, TrustsTheCertificatesItIsGiven) {
-  const Identity identity = make_identity("IP:127.0.0.1,DNS:localhost", 3600);
-  const CaFile ca(identity.certificate);
-  for (const char* host : {"127.0.0.1", "localhost"}) {
-    SCOPED_TRACE(host);
-    Server server(ok("keys"), Server::Then::close, &identity);
-    const auto got = get(server.at("https", host), {.ca_file = ca.path()});
+TEST(HttpClient, UsesOneConnectionForTwentyRequests) {
+  LoopbackServer server(http_answer(200, "ok"));
+  const http::Client client = make();
+  for (int i = 0; i < 20; ++i) {
+    const auto got =
+        client.send({.method = i % 2 ? "POST" : "GET", .url = server.url(), .body = i % 2 ? "x" : ""});
     ASSERT_TRUE(got) << got.error().message;
-    EXPECT_EQ(got->body, "keys");
   }
+  EXPECT_EQ(server.seen().size(), 20U);
+  EXPECT_EQ(server.connections(), 1U);
 }
 
-TEST(HttpClient, SaysWhyACertificateIsNotTrusted) {
-  const Identity good = make_identity("IP:127.0.0.1", 3600);
-  const Identity other = make_identity("IP:127.0.0.2,DNS:other.example", 3600);
-  const Identity expired = make_identity("IP:127.0.0.1", -3600);
+TEST(HttpClient, KeepsAtMostSoManyInFlight) {
+  // Each answer waits until the third request is there, so three are proved to be in flight.
+  std::atomic<unsigned> come{0};
+  LoopbackServer server([&](const LoopbackServer::Seen& seen) {
+    ++come;
+    while (come < 3) std::this_thread::yield();
+    return LoopbackServer::Reply{http_answer(200, seen.head.substr(5, seen.head.find(" HTTP") - 5))};
+  });
+  http::ClientOptions options = once();
+  options.max_in_flight = 3;
+  std::vector<http::Request> requests;
+  for (int i = 0; i < 60; ++i) requests.push_back({.url = server.url("/" + std::to_string(i))});
+  requests[5].url = "nonsense";
+  std::set<std::size_t> done;
+  const auto caller = std::this_thread::get_id();
+  make(options).send_all(requests, [&](std::size_t index, Result<http::Response> answer) {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    EXPECT_TRUE(done.insert(index).second) << index << " twice";
+    if (index == 5) {
+      EXPECT_FALSE(answer);
+      return;
+    }
+    ASSERT_TRUE(answer) << answer.error().message;
+    EXPECT_EQ(answer->body, std::to_string(index));
+  });
+  EXPECT_EQ(done.size(), 60U);
+  EXPECT_EQ(server.most_at_once(), 3U);
+  EXPECT_EQ(server.connections(), 3U);
+}
+
+TEST(HttpClient, SendsMoreFromWithinDone) {
+  LoopbackServer server(http_answer(200, "ok"));
+  const http::Client client = make();
+  std::size_t answers = 0;
+  const std::vector<http::Request> requests(4, {.url = server.url("/outer")});
+  client.send_all(requests, [&](std::size_t, Result<http::Response> outer) {
+    const auto inner = client.send({.url = server.url("/inner")});
+    if (outer && inner) answers += 2;
+  });
+  EXPECT_EQ(answers, 8U);
+}
+
+TEST(HttpClient, LetsGoOfItsRequestsWhenDoneThrows) {
+  LoopbackServer server(http_answer(200, "ok"));
+  const http::Client client = make();
+  const std::vector<http::Request> requests(20, {.url = server.url()});
+  EXPECT_THROW(
+      client.send_all(requests, [](std::size_t, Result<http::Response>) { throw std::runtime_error("so"); }),
+      std::runtime_error);
+  EXPECT_TRUE(client.send({.url = server.url()}));
+}
+
+TEST(HttpClient, ServesManyThreads) {
+  LoopbackServer server(http_answer(200, "ok"));
+  const http::Client client = make();
+  std::vector<std::future<bool>> callers;
+  for (int i = 0; i < 8; ++i) {
+    callers.push_back(std::async(std::launch::async, [&] {
+      bool good = true;
+      for (int n = 0; n < 10; ++n) good = good && client.send({.url = server.url()}).has_value();
+      return good;
+    }));
+  }
+  for (auto& caller : callers) EXPECT_TRUE(caller.get());
+}
+
+TEST(HttpClient, StopsAtOnce) {
   struct Row {
-    const Identity& identity;
-    bool known;
-    const char* host;
-    const char* cause;
+    const char* what;
+    LoopbackServer::Reply reply;
   };
   const Row rows[] = {
-      {good, false, "127.0.0.1", "TLS verification failed: self-signed certificate"},
-      {other, true, "127.0.0.1", "TLS verification failed: IP address mismatch"},
-      {other, true, "localhost", "TLS verification failed: hostname mismatch"},
-      {expired, true, "127.0.0.1", "TLS verification failed: certificate has expired"},
+      {"waiting for an answer", {"", Then::hold}},
+      {"in the middle of one", {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", Then::hold}},
+      {"in a pause", {http_answer(429, "", "Retry-After: 30\r\n")}},
   };
   for (const Row& row : rows) {
-    SCOPED_TRACE(row.cause);
-    const CaFile ca(row.identity.certificate);
-    Server server(ok("keys"), Server::Then::close, &row.identity);
-    http::ClientOptions options;
-    if (row.known) options.ca_file = ca.path();
-    const auto got = get(server.at("https", row.host), options);
-    ASSERT_FALSE(got);
-    EXPECT_EQ(got.error().kind, Error::Kind::denied);
-    EXPECT_EQ(got.error().message, "GET " + server.at("https", row.host) + ": " + row.cause);
+    SCOPED_TRACE(row.what);
+    LoopbackServer server([&](const LoopbackServer::Seen&) { return row.reply; });
+    http::ClientOptions options = once();
+    options.max_in_flight = 2;
+    options.retry.attempts = 4;
+    const http::Client client = make(options);
+    const std::vector<http::Request> requests(5, {.method = "PUT", .url = server.url(), .body = "x"});
+    std::stop_source stop;
+    std::chrono::steady_clock::time_point asked;
+    std::thread person([&] {
+      EXPECT_TRUE(server.wait_for_requests(2));
+      asked = std::chrono::steady_clock::now();
+      stop.request_stop();
+    });
+    std::vector<std::string> messages;
+    client.send_all(
+        requests,
+        [&](std::size_t, Result<http::Response> answer) {
+          ASSERT_FALSE(answer);
+          EXPECT_EQ(answer.error().kind, Kind::cancelled);
+          messages.push_back(answer.error().message);
+        },
+        stop.get_token());
+    const auto took = std::chrono::steady_clock::now();
+    person.join();
+    EXPECT_LT(took - asked, 1s);
+    ASSERT_EQ(messages.size(), 5U);
+    EXPECT_EQ(messages.back(), "PUT " + server.url() + ": cancelled");
+    if (row.reply.then == Then::hold) {
+      EXPECT_EQ(messages.front(), "PUT " + server.url() + ": cancelled; it may have taken effect");
+    }
+    EXPECT_EQ(server.seen().size(), 2U) << "nothing begins after a stop";
   }
 }
 
-TEST(HttpClient, RefusesTlsOlderThanOnePointTwo) {
-  const Identity identity = make_identity("IP:127.0.0.1", 3600);
-  const CaFile ca(identity.certificate);
-  Server server(ok("keys"), Server::Then::close, &identity, true);
-  const auto got = get(server.at("https", "127.0.0.1"), {.ca_file = ca.path()});
-  ASSERT_FALSE(got);
-  EXPECT_EQ(got.error().kind, Error::Kind::unavailable);
-  EXPECT_NE(got.error().message.find("the TLS handshake failed: "), std::string::npos) << got.error().message;
-}
-
-TEST(HttpClient, NamesACertificateFileThatItCannotUse) {
-  const CaFile empty("not a certificate");
-  const auto client = http::Client::make({.ca_file = empty.path()});
-  ASSERT_FALSE(client);
-  EXPECT_EQ(client.error().kind, Error::Kind::bad_input);
-  EXPECT_TRUE(client.error().message.starts_with(empty.path().string() +
-                                                 ": cannot be used as trusted certificates (PEM): "))
-      << client.error().message;
+TEST(HttpClient, MakesCorrelationIds) {
+  const std::string id = http::new_correlation_id();
+  EXPECT_THAT(id, testing::MatchesRegex("[0-9a-f]+"));
+  EXPECT_EQ(id.size(), 32U);
+  EXPECT_NE(id, http::new_correlation_id());
 }
 
 }  // namespace
