@@ -3,6 +3,7 @@
 Each file of recordings/ is one story told to a fresh double. Compared are the status and the body, after
 what differs on every run (ids, times, generated uids, content hashes) is replaced by its kind.
 """
+import asyncio
 import base64
 import concurrent.futures
 import http.client
@@ -11,6 +12,7 @@ import json
 import pathlib
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -23,6 +25,7 @@ SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
 from grafana_double.access import token_of  # noqa: E402
+from grafana_double.call import Call  # noqa: E402
 from grafana_double.server import InThread  # noqa: E402
 
 RECORDINGS = sorted((SUPPORT / "grafana_double" / "recordings").glob("*.json"))
@@ -285,3 +288,177 @@ def test_it_answers_as_the_recorded_server_did(recording, prometheus, dead, doub
 def test_there_are_recordings_of_every_area():
     assert len(RECORDINGS) >= 15
     assert sum(len(json.loads(path.read_text())["exchanges"]) for path in RECORDINGS) >= 600
+
+
+# What tests tell it -----------------------------------------------------------------------------
+
+RULE = {"title": "Full", "condition": "A", "noDataState": "OK", "execErrState": "Error", "for": "1m", "data": [
+    {"refId": "A", "datasourceUid": "prom", "relativeTimeRange": {"from": 300, "to": 0}, "model": {"expr": "up"}}]}
+GROUP = "/api/v1/provisioning/folder/f/rule-groups/g"
+
+
+def folder(uid, title="Folder"):
+    return "POST", "/api/folders", {"uid": uid, "title": title}
+
+
+def test_a_fault_meets_the_nth_write_only_and_reads_never(grafana):
+    grafana.control("POST", "faults", {"writes": True, "nth": 2, "status": 503})
+    assert grafana.ask("GET", "/api/folders")[0] == 200
+    statuses = [grafana.ask(*folder(f"f{number}"))[0] for number in range(3)]
+    assert statuses == [200, 503, 200]
+    assert set(json.loads(grafana.state())["folders"]) == {"f0", "f2"}
+
+
+@pytest.mark.parametrize("applied", (False, True))
+@pytest.mark.parametrize("how", ({"close": True}, {"status": 500}))
+def test_a_failed_write_took_effect_or_not_as_told(grafana, how, applied):
+    grafana.control("POST", "faults", {"path": "/api/folders", "nth": 1, "applied": applied, **how})
+    if "close" in how:
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+            grafana.ask(*folder("f"))
+    else:
+        assert grafana.ask(*folder("f"))[0] == 500
+    assert bool(json.loads(grafana.state())["folders"]) == applied
+    assert [entry["applied"] for entry in grafana.control("GET", "log")] == [applied]
+
+
+def test_a_storm_of_429_ends_and_may_say_when(grafana):
+    grafana.control("POST", "faults", {"count": 2, "status": 429, "headers": {"Retry-After": "1"},
+                                       "answer": {"message": "too many requests"}})
+    answers = [grafana.call("GET", "/api/org") for _ in range(3)]
+    assert [(status, headers.get("Retry-After")) for status, headers, _ in answers] == [
+        (429, "1"), (429, "1"), (200, None)]
+
+
+def test_it_can_be_slow(grafana):
+    grafana.control("POST", "mode", {"delay": 0.2})
+    before = time.monotonic()
+    grafana.ask("GET", "/api/org")
+    assert time.monotonic() - before >= 0.2
+
+
+def test_it_can_die_at_a_write():
+    server = subprocess.Popen([sys.executable, SUPPORT / "grafana_double" / "server.py", "--port", "0"],
+                              stdout=subprocess.PIPE)
+    try:
+        grafana = Client(server.stdout.readline().decode().strip())
+        grafana.control("POST", "faults", {"writes": True, "nth": 2, "exit": 9})
+        assert grafana.ask(*folder("one"))[0] == 200
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+            grafana.ask(*folder("two"))
+        assert server.wait(10) == 9
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def test_read_only_mode_names_every_write(grafana, prometheus):
+    grafana.ask("POST", "/api/datasources", {"name": "p", "uid": "p", "type": "prometheus", "access": "proxy",
+                                             "url": "http://" + prometheus})
+    grafana.control("POST", "mode", {"read_only": True})
+    query = {"queries": [{"refId": "A", "datasource": {"uid": "p"}, "expr": "up", "instant": True}],
+             "from": "now-5m", "to": "now"}
+    assert grafana.ask("POST", "/api/ds/query", query)[0] == 200, "that one reads"
+    assert grafana.ask(*folder("f"))[0] == 599
+    assert grafana.ask("DELETE", "/api/folders/f")[0] == 599
+    assert [f"{entry['method']} {entry['path']}" for entry in grafana.control("GET", "violations")] == [
+        "POST /api/folders", "DELETE /api/folders/f"]
+
+
+def test_state_is_equal_after_undoing_and_differs_meanwhile(grafana):
+    grafana.ask(*folder("f"))
+    grafana.ask("PUT", GROUP, {"interval": 60, "rules": [{**RULE, "uid": "r"}]})
+    save = {"folderUid": "f", "overwrite": True}
+    grafana.ask("POST", "/api/dashboards/db", {**save, "dashboard": {"uid": "d", "title": "One"}})
+    before = grafana.state()
+    grafana.ask("POST", "/api/dashboards/db", {**save, "dashboard": {"uid": "d", "title": "Two"}})
+    grafana.ask("PUT", GROUP, {"interval": 120, "rules": [{**RULE, "uid": "r"}]})
+    assert grafana.state() != before
+    grafana.ask("POST", "/api/dashboards/db", {**save, "dashboard": {"uid": "d", "title": "One"}})
+    grafana.ask("PUT", GROUP, {"interval": 60, "rules": [{**RULE, "uid": "r"}]})
+    assert grafana.state() == before
+
+
+def test_the_log_says_who_did_what(double, grafana):
+    Client(double.url, "Bearer " + token_of("viewer")).ask(*folder("f"))
+    Client(double.url, "Bearer wrong").ask("GET", "/api/org")
+    grafana.ask(*folder("f"))
+    assert [(e["method"], e["path"], e["role"], e["status"], e["write"], e["applied"])
+            for e in grafana.control("GET", "log")] == [
+        ("POST", "/api/folders", "viewer", 403, True, False),
+        ("GET", "/api/org", "", 401, False, False),
+        ("POST", "/api/folders", "server", 200, True, True)]
+
+
+def test_what_files_provision_no_client_may_change(grafana):
+    grafana.ask(*folder("f"))
+    grafana.ask("PUT", GROUP, {"interval": 60, "rules": [{**RULE, "uid": "r"}]})
+    grafana.ask("POST", "/api/dashboards/db", {"dashboard": {"uid": "d", "title": "D"}})
+    for kind, id_ in (("rule", "r"), ("dashboard", "d"), ("policies", None)):
+        grafana.control("POST", "provenance", {"kind": kind, "id": id_, "provenance": "file"})
+    before = grafana.state()
+    assert grafana.ask("GET", "/api/v1/provisioning/alert-rules/r")[1]["provenance"] == "file"
+    assert grafana.ask("GET", "/api/dashboards/uid/d")[1]["meta"]["provisioned"] is True
+    assert grafana.ask("PUT", GROUP, {"interval": 60, "rules": [{**RULE, "uid": "r"}]})[0] == 500
+    assert grafana.ask("POST", "/api/dashboards/db", {"overwrite": True, "dashboard": {
+        "uid": "d", "title": "E"}}) == (400, {"message": "Cannot save provisioned dashboard"})
+    assert grafana.ask("PUT", "/api/v1/provisioning/policies", {"receiver": "empty"})[0] == 403
+    assert grafana.state() == before
+
+
+def test_a_token_can_be_given_another_role_or_end(double, grafana):
+    viewer = Client(double.url, "Bearer " + token_of("viewer"))
+    grafana.control("POST", "token", {"token": token_of("viewer"), "role": "editor"})
+    assert viewer.ask(*folder("f"))[0] == 200
+    grafana.control("POST", "token", {"token": token_of("viewer"), "role": "editor", "state": "expired"})
+    assert viewer.ask("GET", "/api/org")[1]["messageId"] == "api-key.expired"
+
+
+def test_parallel_writes_to_one_blob_are_refused_when_asked_for(grafana):
+    grafana.control("POST", "mode", {"racy": True})
+
+    def create(number):
+        return grafana.ask("POST", "/api/v1/provisioning/contact-points", {
+            "uid": f"cp{number}", "name": f"cp{number}", "type": "webhook", "settings": {"url": "http://x"}})[0]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(create, range(8)))
+    kept = len(grafana.ask("GET", "/api/v1/provisioning/contact-points")[1])
+    assert set(statuses) == {202, 500} and kept == statuses.count(202)
+    assert create(99) == 202, "alone, a write is never refused"
+
+
+def test_its_loki_answers_from_the_lines_it_was_given(grafana):
+    grafana.ask("POST", "/api/datasources", {"name": "l", "uid": "l", "type": "loki", "access": "proxy",
+                                             "url": "http://loki.fake"})
+    grafana.control("POST", "loki", [{"time": time.time_ns(), "labels": {"service": "tunneld"}, "line": "hello"}])
+    query = {"queries": [{"refId": "A", "datasource": {"uid": "l"}, "expr": '{service="tunneld"}'}],
+             "from": "now-5m", "to": "now"}
+    frame = grafana.ask("POST", "/api/ds/query", query)[1]["results"]["A"]["frames"][0]
+    assert frame["data"]["values"][2] == ["hello"]
+    assert grafana.ask("GET", "/api/datasources/uid/l/health")[1]["status"] == "OK"
+
+
+def test_without_apis_it_is_an_older_server(double, grafana):
+    assert grafana.ask("GET", "/apis/dashboard.grafana.app")[0] == 200
+    grafana.control("POST", "mode", {"apis": False})
+    assert grafana.call("GET", "/apis/dashboard.grafana.app")[::2] == (404, b"404 page not found\n")
+
+
+def test_a_thousand_dashboards_and_five_thousand_rules_stay_quick(double, grafana):
+    grafana.control("POST", "fill", {"dashboards": 1000, "rules": 5000})
+    assert len(grafana.ask("GET", "/api/v1/provisioning/alert-rules")[1]) == 5000
+    assert len(grafana.ask("GET", "/api/search?limit=5000&type=dash-db")[1]) == 1000
+    call = double.double.answer
+
+    async def read_all():
+        for number in range(1000):
+            got = await call(Call(double.double.world, "GET", f"/api/dashboards/uid/filled-{number}",
+                                  {"Authorization": BASIC}, b""))
+            assert got.status == 200
+
+    asyncio.run(read_all())  # fills the cache
+    before = time.process_time()
+    asyncio.run(read_all())
+    assert time.process_time() - before < 0.5, "half a millisecond for each, ten times what it takes"

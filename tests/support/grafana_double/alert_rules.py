@@ -206,8 +206,6 @@ def _as_stored(rule):
 def _keep(world, rule, provenance, *, position):
     """Inserts or replaces; the numeric id and the version follow the uid."""
     old = world.rules.get(rule["uid"])
-    if old is not None:
-        source = (old.stored["folderUID"], old.stored["ruleGroup"])
     kept = Rule()
     kept.uid, kept.provenance, kept.position = rule["uid"], provenance, position
     kept.stored = _as_stored(rule)
@@ -217,10 +215,7 @@ def _keep(world, rule, provenance, *, position):
         world.seen("rule", rule["id"])
     else:
         kept.stored["id"] = world.next("rule")
-    world.rules[kept.uid] = kept
-    world.rules_sorted = None
-    if old is not None and not world.rules_of(*source):
-        world.intervals.pop(source, None)
+    world.keep_rule(kept)
     return kept
 
 

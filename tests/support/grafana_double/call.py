@@ -1,6 +1,7 @@
 """One request, and Go's view of its body."""
 
 import json
+import re
 import urllib.parse
 
 from .answers import bad_request
@@ -30,6 +31,11 @@ class Call:
 
     def one(self, name, default=""):
         return self.query.get(name, (default,))[0]
+
+    def number(self, name, default=-1):
+        """A whole number; anything else counts as not given."""
+        text = self.one(name)
+        return int(text) if re.fullmatch(r"-?\d+", text) else default
 
     def json(self):
         """The body's first JSON value; what follows it is ignored, nothing at all is null."""

@@ -61,8 +61,10 @@ def _meta(call, dashboard):
     return {
         "type": "db", "canSave": able, "canEdit": able, "canAdmin": rights, "canStar": True, "canDelete": able,
         "slug": slugify(_title(dashboard)), "url": _url(dashboard), "expires": "0001-01-01T00:00:00Z",
-        "created": dashboard.created, "updated": dashboard.updated, "updatedBy": "Anonymous" if first else dashboard.updated_by,
-        "createdBy": "Anonymous" if first else dashboard.created_by, "version": dashboard.version, "hasAcl": False, "isFolder": False,
+        "created": dashboard.created, "updated": dashboard.updated,
+        "updatedBy": "Anonymous" if first else dashboard.updated_by,
+        "createdBy": "Anonymous" if first else dashboard.created_by, "version": dashboard.version,
+        "hasAcl": False, "isFolder": False,
         "apiVersion": "v0alpha1", "folderId": folder.id if folder else 0, "folderUid": dashboard.folder,
         "folderTitle": folder.title if folder else "General", "folderUrl": folders.url_of(folder) if folder else "",
         "provisioned": bool(dashboard.provisioned), "provisionedExternalId": dashboard.provisioned or "",
@@ -175,7 +177,8 @@ def _version_json(dashboard, entry):
     number = entry["version"]
     return {"id": number, "dashboardId": dashboard.id, "uid": dashboard.uid, "parentVersion": number - 1,
             "restoredFrom": entry["restored_from"], "version": number, "created": entry["created"],
-            "message": entry["message"], "data": sorted_keys({**entry["content"], "version": number}), "createdBy": entry["by"]}
+            "message": entry["message"], "data": sorted_keys({**entry["content"], "version": number}),
+            "createdBy": entry["by"]}
 
 
 def list_versions(call):

@@ -48,17 +48,9 @@ def _reference(folder):
     return body
 
 
-def _number(call, name, default):
-    text = call.one(name)
-    try:
-        return int(text) if text else default
-    except ValueError:
-        return default
-
-
 def list_folders(call):
     world, parent = call.world, call.one("parentUid")
-    limit, page = _number(call, "limit", 1000), max(_number(call, "page", 1), 1)
+    limit, page = call.number("limit", 1000), max(call.number("page", 1), 1)
     if limit < 0:
         refuse(500, "Folder API error: 400 error searching: limit cannot be negative: <nil>")
     if parent == "sharedwithme":

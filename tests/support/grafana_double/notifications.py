@@ -1,43 +1,15 @@
-"""/api/v1/provisioning: contact points, notification policies, mute timings, templates."""
+"""/api/v1/provisioning: notification policies, mute timings, templates."""
 
 import copy
 import re
 import zoneinfo
 
 from . import durations, export
-from .answers import Answer, Refused, bad_request, empty, refuse, refuse_with_id, reply
+from .answers import Refused, bad_request, empty, refuse_with_id, reply
 from .call import string_list, string_map, typed
-from .world import BAD_UID, DEFAULT_RECEIVER, fingerprint
+from .world import DEFAULT_RECEIVER, fingerprint
 
-REDACTED = "[REDACTED]"
-#: Known types, the settings that never come back, and what must be there: (fields, complaint).
-_TYPES = {
-    "prometheus-alertmanager": (("basicAuthPassword",), (("url",), "could not find url property in settings")),
-    "dingding": (("url",), (("url",), "could not find url property in settings")), "email": ((), (("addresses",), "could not find addresses in settings")),
-    "discord": (("url",), (("url",), "could not find webhook url property in settings")),
-    "googlechat": (("url",), (("url",), "could not find url property in settings")),
-    "jira": (("password", "api_token"), (("api_url",), "could not find api_url property in settings")),
-    "kafka": (("password",), (("kafkaRestProxy",), "could not find kafka rest proxy endpoint property in settings")),
-    "line": (("token",), (("token",), "could not find token in settings")),
-    "mqtt": (("password",), (("brokerUrl",), "MQTT broker URL must be specified")),
-    "oncall": (("password",), (("url",), "required field 'url' is not specified")),
-    "opsgenie": (("apiKey",), (("apiKey",), "could not find api key property in settings")),
-    "pagerduty": (("integrationKey",), (("integrationKey",), "could not find integration key property in settings")),
-    "pushover": (("apiToken", "userKey"), (("userKey",), "user key not found")),
-    "sensugo": (("apikey",), (("url",), "could not find URL property in settings")),
-    "slack": (("url", "token"), (("url", "token"), "token must be specified when using the Slack chat API")),
-    "sns": ((), (("topic_arn", "target_arn", "phone_number"), "must specify topicArn, targetArn, or phone number")),
-    "teams": ((), (("url",), "could not find url property in settings")),
-    "telegram": (("bottoken",), (("bottoken",), "could not find Bot Token in settings")),
-    "threema": (("api_secret",), (("gateway_id",), "could not find Threema Gateway ID in settings")),
-    "victorops": (("url",), (("url",), "could not find victorops url property in settings")), "webex": (("bot_token",), None),
-    "webhook": (("password", "authorization_credentials"), (("url",), "required field 'url' is not specified")),
-    "wecom": (("url", "secret"), (("url", "secret"), "either url or secret is required")),
-}
-_STRINGS = ("url", "addresses", "token", "integrationKey", "recipient")
-
-
-def _refuse_provenance(source, target):
+def refuse_provenance(source, target):
     target = target or "none"
     raise Refused(reply({
         "statusCode": 403, "messageId": "alerting.notifications.invalidProvenance",
@@ -46,179 +18,21 @@ def _refuse_provenance(source, target):
         "extra": {"SourceProvenance": source, "TargetProvenance": target}}, 403))
 
 
-def _check_provenance(source, target):
+def check_provenance(source, target):
     if source and source != target:
-        _refuse_provenance(source, target)
+        refuse_provenance(source, target)
 
 
-# Contact points ---------------------------------------------------------------------------------
-
-
-def complaint(type_, settings):
-    """Why these settings will not do, or None."""
-    for name in _STRINGS:
-        if isinstance(settings.get(name), (int, float)) and not isinstance(settings[name], bool):
-            return ("failed to unmarshal settings: json: cannot unmarshal number into Go struct field "
-                    f"Config.{name} of type string")
-    needed = _TYPES[type_][1]
-    if needed and not any(settings.get(name) for name in needed[0]):
-        return needed[1]
-    return None
-
-
-def _read_point(call):
-    """Name, type and settings were checked in this order by the real one."""
-    body = call.object()
-    name, type_, uid = (typed(body, key, str) for key in ("name", "type", "uid"))
-    type_ = type_.lower()
-    silent = typed(body, "disableResolveMessage", bool)
-    settings = typed(body, "settings", dict)
-    if settings is None and call.method == "PUT":
-        refuse(400, "invalid object specification: settings should not be empty")
-    if settings is None:
-        raise Refused(Answer(500, b'{"error":"Server Error","message":"Internal Server Error - please inspect '
-                                  b'Grafana server log for details"}', "application/json; charset=UTF-8"))
-    return {"uid": uid, "name": name, "type": type_, "settings": dict(sorted(settings.items())),
-            "disableResolveMessage": silent}
-
-
-def _check_point(point):
-    if not point["name"]:
-        refuse(400, "invalid object specification: name is required")
-    if point["type"] not in _TYPES:
-        refuse(400, f"invalid object specification: unknown integration type: {point['type']}")
-    wrong = complaint(point["type"], point["settings"])
-    if wrong:
-        refuse(400, f'invalid object specification: failed to validate integration "{point["name"]}" '
-                    f'(UID {point["uid"]}) of type "{point["type"]}": {wrong}')
-
-
-def _hidden(point, *, reveal=False):
-    secrets = () if reveal else _TYPES[point["type"]][0]
-    return {name: REDACTED if name in secrets and value else value for name, value in point["settings"].items()}
-
-
-def _shown(point, *, with_provenance=True):
-    body = {**point, "settings": _hidden(point)}
-    provenance = body.pop("provenance", "")
-    if provenance and with_provenance:
-        body["provenance"] = provenance
-    return body
-
-
-def list_points(call):
-    name = call.one("name")
-    points = [p for p in call.world.contact_points if not name or p["name"] == name]
-    return reply([_shown(point) for point in sorted(points, key=lambda point: point["name"])])
-
-
-def create_point(call):
-    world, point = call.world, _read_point(call)
-    uid = point["uid"]
-    if len(uid) > 40:
-        refuse(400, f"invalid object specification\ncannot create contact point with UID '{uid}': "
-                    "UID is longer than 40 symbols")
-    if BAD_UID.search(uid):
-        refuse(400, f"invalid object specification\ncannot create contact point with UID '{uid}': invalid format of "
-                    "UID. Only letters, numbers, '-' and '_' are allowed")
-    _check_point(point)
-    for other in world.contact_points:
-        if uid and other["uid"] == uid:
-            refuse_with_id(409, "alerting.notifications.contact-points.uidInUse",
-                           f"Receiver configuration with UID '{uid}' already exists in contact point "
-                           f"'{other['name']}'. Please use unique identifiers for receivers across all contact "
-                           "points.", {"Name": other["name"], "UID": uid})
-    point["uid"] = uid or world.short_uid()
-    point["provenance"] = call.provenance
-    world.contact_points.append(point)
-    return reply(_shown(point, with_provenance=False), 202)
-
-
-def update_point(call):
-    world, uid = call.world, call.parts[4]
-    point = _read_point(call)
-    point["uid"] = uid
-    old = next((p for p in world.contact_points if p["uid"] == uid), None)
-    if old is not None:
-        for name in _TYPES.get(point["type"], ((), None))[0]:
-            if point["settings"].get(name) == REDACTED and name in old["settings"]:
-                point["settings"][name] = old["settings"][name]
-    _check_point(point)
-    if old is None:
-        refuse(404, f"object not found: contact point with uid '{uid}' not found")
-    if old["provenance"] not in ("", call.provenance):
-        refuse(500, f"cannot change provenance from '{old['provenance']}' to '{call.provenance}'")
-    renamed = old["name"]
-    point["provenance"] = call.provenance
-    world.contact_points[world.contact_points.index(old)] = point
-    if renamed != point["name"] and renamed not in world.receivers():
-        _rename_receiver(world, renamed, point["name"])
-    return reply({"message": "contactpoint updated"}, 202)
-
-
-def _rename_receiver(world, old, new):
-    def walk(route):
-        if route.get("receiver") == old:
-            route["receiver"] = new
-        for child in route.get("routes", []):
-            walk(child)
-
-    if world.policies:
-        walk(world.policies)
-    for rule in world.rules.values():
-        settings = rule.stored["notification_settings"]
-        if settings and settings["receiver"] == old:
-            settings["receiver"] = new
-            rule._text = None
-
-
-def _routes(world):
+def routes_of(world):
     found = [world.policies] if world.policies else []
     for route in found:
         found.extend(route.get("routes", []))
     return found
 
 
-def _rule_settings(world):
+def rule_settings(world):
     return [rule.stored["notification_settings"] for rule in world.rules.values()
             if rule.stored["notification_settings"]]
-
-
-def delete_point(call):
-    world, uid = call.world, call.parts[4]
-    point = next((p for p in world.contact_points if p["uid"] == uid), None)
-    if point is None:
-        return reply({"message": "contactpoint deleted"}, 202)
-    _check_provenance(point["provenance"], point["provenance"] if call.keeps_editable else "api")
-    last = sum(other["name"] == point["name"] for other in world.contact_points) == 1
-    if last and any(route.get("receiver") == point["name"] for route in _routes(world)):
-        refuse_with_id(409, "alerting.notifications.contact-points.referenced",
-                       "Contact point is currently referenced by a notification policy.")
-    if last and any(settings["receiver"] == point["name"] for settings in _rule_settings(world)):
-        refuse_with_id(409, "alerting.notifications.contact-points.used-by-rule",
-                       "Contact point is currently used in the notification settings of one or many alert rules.")
-    world.contact_points.remove(point)
-    return reply({"message": "contactpoint deleted"}, 202)
-
-
-def export_points(call):
-    name, grouped = call.one("name"), {}
-    reveal = call.one("decrypt") == "true"
-    if reveal and not call.who.is_admin:
-        raise Refused(reply({
-            "statusCode": 403, "messageId": "alerting.unauthorized",
-            "message": "user is not authorized to read any decrypted receiver",
-            "extra": {"permissions": "any(any of alert.provisioning.secrets:read any of "
-                                     "alert.notifications.receivers.secrets:read)"}}, 403))
-    for point in sorted(call.world.contact_points, key=lambda point: point["name"]):
-        if not name or point["name"] == name:
-            grouped.setdefault(point["name"], []).append({
-                "uid": point["uid"], "type": point["type"], "settings": _hidden(point, reveal=reveal),
-                "disableResolveMessage": point["disableResolveMessage"]})
-    body = {"apiVersion": 1}
-    if grouped:
-        body["contactPoints"] = [{"orgId": 1, "name": key, "receivers": list_} for key, list_ in grouped.items()]
-    return export.answer(call, body)
 
 
 # Policies ---------------------------------------------------------------------------------------
@@ -321,14 +135,14 @@ def put_policies(call):
         for name in route.get("active_time_intervals", []):
             if name not in world.mute_timings:
                 _invalid_route(f"active time interval '{name}' does not exist")
-    _check_provenance(world.policies_provenance, call.provenance)
+    check_provenance(world.policies_provenance, call.provenance)
     world.policies, world.policies_provenance = copy.deepcopy(tree), call.provenance
     return reply({"message": "policies updated"}, 202)
 
 
 def delete_policies(call):
     if call.world.policies_provenance == "file":
-        _refuse_provenance("file", call.provenance)
+        refuse_provenance("file", call.provenance)
     call.world.policies, call.world.policies_provenance = None, ""
     return reply(_tree(call.world), 202)
 
@@ -452,7 +266,7 @@ def update_timing(call):
     old = _known_timing(call)
     if timing["name"] != old["name"]:  # it is looked up by the name in the body
         refuse_with_id(404, "alerting.notifications.time-intervals.notFound", "NotFound")
-    _check_provenance(old["provenance"], call.provenance)
+    check_provenance(old["provenance"], call.provenance)
     if version and version != _timing_shown(old)["version"]:
         _conflict()
     timing.update(name=old["name"], provenance=call.provenance)
@@ -466,10 +280,10 @@ def delete_timing(call):
     if timing is None:
         return empty(204)
     if timing["provenance"] == "file":
-        _refuse_provenance("file", call.provenance)
+        refuse_provenance("file", call.provenance)
     kinds = ("mute_time_intervals", "active_time_intervals")
-    by_routes = any(name in route.get(kind, []) for route in _routes(world) for kind in kinds)
-    by_rules = any(name in settings.get(kind, []) for settings in _rule_settings(world) for kind in kinds)
+    by_routes = any(name in route.get(kind, []) for route in routes_of(world) for kind in kinds)
+    by_rules = any(name in settings.get(kind, []) for settings in rule_settings(world) for kind in kinds)
     if by_routes or by_rules:
         extra = {**({"UsedByRules": [rule.uid for rule in world.rules.values()
                                      if name in str(rule.stored["notification_settings"])]} if by_rules else {}),
@@ -548,7 +362,7 @@ def put_template(call):
         text = f'{{{{ define "{name}" }}}}\n{inner}\n{{{{ end }}}}'
     old = call.world.templates.get(name)
     if old is not None:
-        _check_provenance(old["provenance"], call.provenance)
+        check_provenance(old["provenance"], call.provenance)
         if version and version != _template_shown(old)["version"]:
             _conflict()
     elif version:
@@ -562,7 +376,7 @@ def delete_template(call):
     template = call.world.templates.get(call.parts[4])
     if template is not None:
         if template["provenance"] == "file":
-            _refuse_provenance("file", call.provenance)
+            refuse_provenance("file", call.provenance)
         if call.one("version") not in ("", _template_shown(template)["version"]):
             _conflict()
         del call.world.templates[call.parts[4]]

@@ -357,7 +357,7 @@ def _evaluate(query, known):
     if kind == "threshold":
         evaluator = ((model.get("conditions") or [{}])[0]).get("evaluator") or {}
         return [Series(row.labels, [(at, expressions.threshold(value, evaluator)) for at, value in row.points],
-                       row.is_number, of_time=row.of_time) for row in rows], None
+                       row.is_number) for row in rows], None
     raise Failed(f"unknown command type '{kind}' in expression '{query.ref}'")
 
 

@@ -1,6 +1,7 @@
 """The table of routes, with who may use each and what the refusal names."""
 
-from . import alert_rules, dashboards, datasources, folders, notifications, others, queries
+from . import (alert_rules, alertmanager, annotations, contact_points, dashboards, datasources, folders, notifications,
+               others, queries, rule_states)
 from .access import ADMINS, EDITORS, EVERYONE, SERVER, VIEWERS
 
 _RULES_READ = ("any of alert.provisioning:read, alert.rules.provisioning:read, alert.provisioning.secrets:read, "
@@ -106,11 +107,11 @@ _TABLE = [
     ("DELETE", _GROUP, alert_rules.delete_group, EDITORS, _GROUP_DELETE),
     ("GET", f"{_GROUP}/export", alert_rules.export_group, VIEWERS, _RULES_READ),
 
-    ("GET", _POINTS, notifications.list_points, VIEWERS, _NOTIFY_READ),
-    ("POST", _POINTS, notifications.create_point, EDITORS, _NOTIFY_WRITE),
-    ("GET", f"{_POINTS}/export", notifications.export_points, VIEWERS, _NOTIFY_READ),
-    ("PUT", f"{_POINTS}/*", notifications.update_point, EDITORS, _NOTIFY_WRITE),
-    ("DELETE", f"{_POINTS}/*", notifications.delete_point, EDITORS, _NOTIFY_WRITE),
+    ("GET", _POINTS, contact_points.list_points, VIEWERS, _NOTIFY_READ),
+    ("POST", _POINTS, contact_points.create_point, EDITORS, _NOTIFY_WRITE),
+    ("GET", f"{_POINTS}/export", contact_points.export_points, VIEWERS, _NOTIFY_READ),
+    ("PUT", f"{_POINTS}/*", contact_points.update_point, EDITORS, _NOTIFY_WRITE),
+    ("DELETE", f"{_POINTS}/*", contact_points.delete_point, EDITORS, _NOTIFY_WRITE),
     ("GET", _POLICIES, notifications.get_policies, VIEWERS, _NOTIFY_READ),
     ("PUT", _POLICIES, notifications.put_policies, EDITORS, _NOTIFY_WRITE),
     ("DELETE", _POLICIES, notifications.delete_policies, EDITORS, _NOTIFY_WRITE),
@@ -126,23 +127,23 @@ _TABLE = [
     ("PUT", f"{_TEMPLATES}/*", notifications.put_template, EDITORS, _NOTIFY_WRITE),
     ("DELETE", f"{_TEMPLATES}/*", notifications.delete_template, EDITORS, _NOTIFY_WRITE),
 
-    ("GET", "/api/prometheus/grafana/api/v1/rules", others.rule_states, VIEWERS, "alert.rules:read"),
-    ("GET", "/api/prometheus/grafana/api/v1/alerts", others.firing_alerts, VIEWERS, "alert.instances:read"),
-    ("GET", f"{_AM}/api/v2/alerts", others.am_alerts, VIEWERS, "alert.instances:read"),
-    ("GET", f"{_AM}/api/v2/silences", others.silences, VIEWERS, "alert.instances:read"),
-    ("POST", f"{_AM}/api/v2/silences", others.silence_create, EDITORS, _SILENCE_WRITE),
-    ("GET", f"{_AM}/api/v2/silence/*", others.silence_get, VIEWERS, "alert.instances:read"),
-    ("DELETE", f"{_AM}/api/v2/silence/*", others.silence_delete, EDITORS, _SILENCE_WRITE),
-    ("GET", f"{_AM}/config/api/v1/receivers", others.am_receivers, VIEWERS, "alert.notifications:read"),
-    ("POST", f"{_AM}/config/api/v1/receivers/test", others.am_test, EDITORS, _TEST),
+    ("GET", "/api/prometheus/grafana/api/v1/rules", rule_states.rules, VIEWERS, "alert.rules:read"),
+    ("GET", "/api/prometheus/grafana/api/v1/alerts", rule_states.alerts, VIEWERS, "alert.instances:read"),
+    ("GET", f"{_AM}/api/v2/alerts", alertmanager.alerts, VIEWERS, "alert.instances:read"),
+    ("GET", f"{_AM}/api/v2/silences", alertmanager.silences, VIEWERS, "alert.instances:read"),
+    ("POST", f"{_AM}/api/v2/silences", alertmanager.silence_create, EDITORS, _SILENCE_WRITE),
+    ("GET", f"{_AM}/api/v2/silence/*", alertmanager.silence_get, VIEWERS, "alert.instances:read"),
+    ("DELETE", f"{_AM}/api/v2/silence/*", alertmanager.silence_delete, EDITORS, _SILENCE_WRITE),
+    ("GET", f"{_AM}/config/api/v1/receivers", alertmanager.receivers, VIEWERS, "alert.notifications:read"),
+    ("POST", f"{_AM}/config/api/v1/receivers/test", alertmanager.test, EDITORS, _TEST),
 
-    ("GET", "/api/annotations", others.annotation_list, VIEWERS, "annotations:read"),
-    ("POST", "/api/annotations", others.annotation_create, EDITORS, "annotations:create"),
-    ("GET", "/api/annotations/tags", others.annotation_tags, VIEWERS, "annotations:read"),
-    ("GET", "/api/annotations/*", others.annotation_get, VIEWERS, "annotations:read"),
-    ("PUT", "/api/annotations/*", others.annotation_put, EDITORS, "annotations:write"),
-    ("PATCH", "/api/annotations/*", others.annotation_patch, EDITORS, "annotations:write"),
-    ("DELETE", "/api/annotations/*", others.annotation_delete, EDITORS, "annotations:delete"),
+    ("GET", "/api/annotations", annotations.list_notes, VIEWERS, "annotations:read"),
+    ("POST", "/api/annotations", annotations.create, EDITORS, "annotations:create"),
+    ("GET", "/api/annotations/tags", annotations.tags, VIEWERS, "annotations:read"),
+    ("GET", "/api/annotations/*", annotations.get, VIEWERS, "annotations:read"),
+    ("PUT", "/api/annotations/*", annotations.put, EDITORS, "annotations:write"),
+    ("PATCH", "/api/annotations/*", annotations.patch, EDITORS, "annotations:write"),
+    ("DELETE", "/api/annotations/*", annotations.delete, EDITORS, "annotations:delete"),
 
     ("POST", "/api/short-urls", others.short_url, EVERYONE, _ALL),
     ("GET", "/api/plugins", others.plugins, EVERYONE, _ALL),

@@ -6,7 +6,6 @@ import json
 import random
 import re
 import string
-import threading
 import uuid
 
 from .access import ADMIN, EDITOR, NONE, VIEWER, Token, token_of
@@ -66,7 +65,8 @@ BAD_UID = re.compile(r"[^a-zA-Z0-9\-_]")
 
 
 class Folder:
-    __slots__ = ("uid", "id", "title", "description", "parent", "version", "created", "updated", "created_by", "updated_by")
+    __slots__ = ("uid", "id", "title", "description", "parent", "version", "created", "updated", "created_by",
+                 "updated_by")
 
 
 class Dashboard:
@@ -85,12 +85,15 @@ class Rule:
         self.position = 0
 
 
+def _group_of(rule):
+    return rule.stored["folderUID"], rule.stored["ruleGroup"]
+
+
 class World:
     def __init__(self, *, url="", admin=("admin", "admin"), apis=True):
         self.url = url
         self.admin = admin
         self.apis = apis
-        self.lock = threading.Lock()
         self.reset()
 
     def reset(self):
@@ -99,6 +102,7 @@ class World:
         self.dashboards = {}
         self.datasources = {}
         self.rules = {}
+        self.groups = {}  # (folder, group): {uid: Rule}
         self.intervals = {}  # (folder, group): seconds
         self.contact_points = []
         self.policies = None  # None: the tree as shipped
@@ -111,8 +115,6 @@ class World:
         self.rule_states = {}
         self.loki_lines = []
         self.folder_generation = 0  # changes with every folder, for cached dashboard bodies
-        self.rules_sorted = None
-        self.notifications_revision = 0
         self._last = {}
         self._snowflake = 2_900_000_000_000_000
 
@@ -148,17 +150,25 @@ class World:
 
     def rules_of(self, folder=None, group=None):
         """Rules as listed: by folder, group and place in the group."""
-        if self.rules_sorted is None:
-            self.rules_sorted = sorted(self.rules.values(), key=lambda rule: (
-                rule.stored["folderUID"], rule.stored["ruleGroup"], rule.position, rule.stored["id"]))
-        return [rule for rule in self.rules_sorted
-                if folder in (None, rule.stored["folderUID"]) and group in (None, rule.stored["ruleGroup"])]
+        if folder is not None and group is not None:
+            return sorted(self.groups.get((folder, group), {}).values(),
+                          key=lambda rule: (rule.position, rule.stored["id"]))
+        keys = sorted(key for key in self.groups if folder in (None, key[0]) and group in (None, key[1]))
+        return [rule for key in keys for rule in self.rules_of(*key)]
+
+    def keep_rule(self, rule):
+        """In place of one with the same uid, wherever that was."""
+        if rule.uid in self.rules:
+            self.forget_rule(rule.uid)
+        self.rules[rule.uid] = rule
+        self.groups.setdefault(_group_of(rule), {})[rule.uid] = rule
 
     def forget_rule(self, uid):
         rule = self.rules.pop(uid)
-        self.rules_sorted = None
-        key = (rule.stored["folderUID"], rule.stored["ruleGroup"])
-        if not self.rules_of(*key):
+        key = _group_of(rule)
+        del self.groups[key][uid]
+        if not self.groups[key]:
+            del self.groups[key]
             self.intervals.pop(key, None)
 
     def receivers(self):
@@ -175,7 +185,8 @@ class World:
             return {key: part for key, part in value.items() if key not in volatile}
 
         state = {
-            "folders": {f.uid: {"title": f.title, "description": f.description, "parentUid": f.parent} for f in self.folders.values()},
+            "folders": {f.uid: {"title": f.title, "description": f.description, "parentUid": f.parent}
+                        for f in self.folders.values()},
             "dashboards": {d.uid: {"folderUid": d.folder, "dashboard": d.content, "provisioned": d.provisioned}
                            for d in self.dashboards.values()},
             "datasources": {uid: kept(source) for uid, source in self.datasources.items()},
