@@ -2,7 +2,6 @@
 
 #include <curl/curl.h>
 #include <openssl/rand.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -20,35 +19,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-/// While libcurl writes: OpenSSL's write() to a connection that is gone raises SIGPIPE, which would end
-/// a program that has not said otherwise. Kept to this thread, so that the program's choice stays.
-class QuietPipe {
- public:
-  QuietPipe() {
-    ::sigemptyset(&pipe_);
-    ::sigaddset(&pipe_, SIGPIPE);
-    was_pending_ = pending();
-    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
-  }
-  ~QuietPipe() {
-    if (::sigismember(&before_, SIGPIPE) == 1) return;
-    const timespec now{};
-    if (!was_pending_ && pending()) ::sigtimedwait(&pipe_, nullptr, &now);
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  QuietPipe(const QuietPipe&) = delete;
-  QuietPipe& operator=(const QuietPipe&) = delete;
-
- private:
-  static bool pending() {
-    sigset_t set;
-    return ::sigpending(&set) == 0 && ::sigismember(&set, SIGPIPE) == 1;
-  }
-  sigset_t pipe_{};
-  sigset_t before_{};
-  bool was_pending_ = false;
-};
-
 /// Connections that are kept, and handles to use again. One call at a time.
 struct Engine {
   explicit Engine(std::size_t max_in_flight) : multi(::curl_multi_init()) {
@@ -57,7 +27,6 @@ struct Engine {
     ::curl_multi_setopt(multi, CURLMOPT_PIPELINING, long{CURLPIPE_NOTHING});
   }
   ~Engine() {
-    const QuietPipe quiet;
     spare.clear();
     ::curl_multi_cleanup(multi);
   }
@@ -146,7 +115,6 @@ class Run {
   }
 
   void perform() {
-    const QuietPipe quiet;
     int running = 0;
     ::curl_multi_perform(engine_.multi, &running);
   }
@@ -163,10 +131,7 @@ class Run {
       CURL* const handle = message->easy_handle;
       const auto job = std::find_if(jobs_.begin(), jobs_.end(),
                                     [&](const Job& each) { return each.exchange->handle() == handle; });
-      {
-        const QuietPipe quiet;
-        ::curl_multi_remove_handle(engine_.multi, handle);
-      }
+      { ::curl_multi_remove_handle(engine_.multi, handle); }
       job->running = false;
       const bool sent = !job->exchange->nothing_sent();
       Outcome outcome = job->exchange->finish(code);
@@ -219,7 +184,6 @@ class Run {
 
   void retire(Job& job) {
     if (job.running) {
-      const QuietPipe quiet;
       ::curl_multi_remove_handle(engine_.multi, job.exchange->handle());
       job.running = false;
     }
@@ -241,7 +205,7 @@ class Run {
   }
 
   int longest_wait() const {
-    milliseconds wait(1000);
+    milliseconds wait(10'000);  // libcurl's own time limits and a stop end it sooner
     for (const Job& job : jobs_) {
       if (job.running) continue;
       // Up, or the last fraction of a millisecond would be spent in circles.

@@ -384,6 +384,8 @@ TEST(HttpClient, StopsAtOnce) {
     std::chrono::steady_clock::time_point asked;
     std::thread person([&] {
       EXPECT_TRUE(server.wait_for_requests(2));
+      // Nothing tells that the client has gone to sleep; too early a stop would be noticed without a wake.
+      std::this_thread::sleep_for(100ms);
       asked = std::chrono::steady_clock::now();
       stop.request_stop();
     });
