@@ -41,16 +41,68 @@ const KnownMetric* Contract::find(std::string_view name) const {
 
 namespace {
 
-/// The labels that the series below a node can have; nullopt if they are not all known.
-std::optional<std::set<std::string, std::less<>>> labels_below(const Facts& below, const Contract& contract) {
-  std::set<std::string, std::less<>> out(below.labels_made.begin(), below.labels_made.end());
-  for (const auto& selector : below.selectors) {
-    const auto* known = selector.metric.empty() ? nullptr : contract.find(selector.metric);
-    if (known == nullptr || known->any_label) return std::nullopt;
-    out.insert(known->labels.begin(), known->labels.end());
+using Labels = std::set<std::string, std::less<>>;
+
+/// Goes up the tree once, so that a long chain of operators costs no more than its length.
+class LabelChecker {
+ public:
+  LabelChecker(const Facts& all, const Contract& contract, std::vector<Finding>& out)
+      : contract_(contract), out_(out) {
+    for (const auto& use : all.labels_used) uses_[use.node].push_back(&use);
   }
-  return out;
-}
+
+  /// The labels that series at this node may have had below it; nullopt if they are not all known.
+  std::optional<Labels> visit(const Node& node) {
+    std::optional<Labels> labels = own(node);
+    for (const Node* child : children(node)) {
+      auto below = visit(*child);
+      if (!labels || !below) {
+        labels.reset();
+        continue;  // the other children are checked all the same
+      }
+      if (below->size() > labels->size()) std::swap(*below, *labels);
+      labels->merge(*below);
+    }
+    const auto used = uses_.find(&node);
+    if (labels && used != uses_.end()) {
+      for (const auto* use : used->second) check(*use, *labels);
+    }
+    return labels;
+  }
+
+ private:
+  std::optional<Labels> own(const Node& node) const {
+    const auto* matrix = node.get_if<Matrix>();
+    const auto* selector = matrix != nullptr ? &matrix->selector : node.get_if<Selector>();
+    if (selector != nullptr) {
+      const auto* known = contract_.find(selector->metric());
+      if (known == nullptr || known->any_label) return std::nullopt;
+      return known->labels;
+    }
+    Labels made;
+    const NodePtr* name = nullptr;
+    if (const auto* aggregate = node.get_if<Aggregate>()) {
+      if (aggregate->op == "count_values") name = &aggregate->parameter;
+    } else if (const auto* call = node.get_if<Call>()) {
+      if (call->name() == "label_replace" || call->name() == "label_join") name = &call->arguments[1];
+    }
+    if (name != nullptr) {
+      if (const auto* text = without_parens(**name).get_if<String>()) made.insert(text->value);
+    }
+    return made;
+  }
+
+  void check(const LabelUse& use, const Labels& labels) {
+    if (contract_.is_target_label(use.label) || labels.contains(use.label)) return;
+    out_.push_back({"unknown-label",
+                    use.where + " names the label " + quote(use.label) + ", which no metric there has",
+                    use.node->span});
+  }
+
+  const Contract& contract_;
+  std::vector<Finding>& out_;
+  std::map<const Node*, std::vector<const LabelUse*>> uses_;
+};
 
 void check_matchers(const SelectorFact& selector, const KnownMetric& known, const Contract& contract,
                     std::vector<Finding>& out) {
@@ -85,19 +137,7 @@ std::vector<Finding> check_contract(const Ast& ast, const Contract& contract) {
           {"unknown-metric", "nothing exposes or records a metric " + selector.metric, selector.span});
     }
   }
-  const Node* last = nullptr;
-  std::optional<std::set<std::string, std::less<>>> known;
-  for (const auto& use : all.labels_used) {
-    if (contract.is_target_label(use.label)) continue;
-    if (use.node != last) {
-      last = use.node;
-      known = labels_below(facts(*last), contract);
-    }
-    if (!known || known->contains(use.label)) continue;
-    out.push_back({"unknown-label",
-                   use.where + " names the label " + quote(use.label) + ", which no metric there has",
-                   last->span});
-  }
+  LabelChecker(all, contract, out).visit(*ast.root);
   return out;
 }
 
