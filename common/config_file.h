@@ -73,8 +73,9 @@ struct Sources {
   std::vector<std::string> overrides{};  // "key=value"; a later one wins over an earlier one
 };
 
-/// The text of a configuration file of at most 1 MiB. Errors: not_found, denied, bad_input.
-Result<std::string> read_file(const std::filesystem::path& path);
+inline constexpr std::size_t kMaxFile = 1024 * 1024;
+/// The text of a regular file of at most `limit` bytes. Errors: not_found, denied, bad_input.
+Result<std::string> read_file(const std::filesystem::path& path, std::size_t limit = kMaxFile);
 /// This process's environment.
 std::vector<std::pair<std::string, std::string>> process_environment();
 

@@ -35,9 +35,10 @@ Result<std::string> read_at_most(const std::filesystem::path& path, std::size_t 
   } else if (!S_ISREG(status.st_mode)) {
     error = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
   }
-  text.resize(limit + 1);
   std::size_t used = 0;
-  while (error == 0 && used < text.size()) {
+  while (error == 0 && used <= limit) {
+    if (used == text.size())
+      text.resize(std::min(limit + 1, std::max(used * 2, static_cast<std::size_t>(status.st_size) + 1)));
     const ssize_t got = ::read(file, text.data() + used, text.size() - used);
     if (got == 0) break;
     if (got > 0) {
@@ -89,8 +90,8 @@ bool is_service_link(std::string_view name, std::string_view value) {
 
 }  // namespace
 
-Result<std::string> read_file(const std::filesystem::path& path) {
-  return read_at_most(path, yaml::Limits{}.bytes);
+Result<std::string> read_file(const std::filesystem::path& path, std::size_t limit) {
+  return read_at_most(path, limit);
 }
 
 std::vector<std::pair<std::string, std::string>> process_environment() {

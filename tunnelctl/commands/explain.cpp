@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <string_view>
+
+#include <CLI/CLI.hpp>
+
+#include "tunnelctl/commands/groups.h"
 
 namespace tunnelctl {
 namespace {
@@ -38,6 +43,20 @@ Result<void> explain(const Explain& options, std::span<const ErrorPage> pages, s
   out << page->text;
   if (!page->text.ends_with('\n')) out << '\n';
   return {};
+}
+
+void add_explain(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<Explain>();
+  auto* command = app.add_subcommand("explain", "Says what an error code means and what to do about it");
+  command->add_option("CODE", options->code, "the code, e.g. TUNNEL_015")->required();
+  command->footer("Examples:\n  tunnelctl explain TUNNEL_015\n  tunnelctl explain tunnel_002");
+  command->callback([options, &chosen] {
+    chosen.run = [options](Session& session) -> Result<ExitStatus> {
+      auto done = explain(*options, error_pages(), session.out);
+      if (!done) return tl::unexpected(done.error());
+      return ExitStatus::ok;
+    };
+  });
 }
 
 }  // namespace tunnelctl

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "tunnelctl/commands/session.h"
+
+/// The command table: each adds its commands, whose callbacks set `chosen`.
+namespace tunnelctl {
+
+/// The whole command line: the options that every command has, and all groups in the order of --help.
+void build(CLI::App& app, Globals& globals, Chosen& chosen);
+
+void add_monitor(CLI::App& app, Chosen& chosen);
+void add_explain(CLI::App& app, Chosen& chosen);
+void add_config(CLI::App& app, Chosen& chosen);
+/// completion, man and reference: made from the command table itself.
+void add_reference(CLI::App& app, Chosen& chosen);
+
+}  // namespace tunnelctl

@@ -1,0 +1,118 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <iosfwd>
+#include <map>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/result.h"
+#include "tunnelctl/commands/exit_status.h"
+#include "tunnelctl/grafana/server.h"
+
+namespace CLI {
+class App;
+}
+
+namespace tunnelctl {
+
+using Environment = std::vector<std::pair<std::string, std::string>>;
+
+/// The options that every command has. Unset ones come from the environment, then from the context.
+struct Globals {
+  std::string output = "text";  // or json
+  bool quiet = false;           // no talk on stderr but errors
+  std::string colour = "auto";  // always, never
+  std::filesystem::path config{};
+  std::string context{};
+  std::string grafana_url{};
+  std::filesystem::path token_file{};
+  std::string username{};  // the password only by environment
+  std::optional<std::int64_t> org{};
+  std::filesystem::path ca_file{}, certificate_file{}, key_file{};
+  bool insecure = false;
+  bool allow_plain = false;
+  std::string prometheus_url{}, loki_url{};
+  double timeout_seconds = 0;
+  std::size_t parallel = 0;
+};
+
+/// One named server of the configuration file.
+struct Context {
+  std::string name{};
+  std::string grafana_url{};
+  std::filesystem::path token_file{};
+  std::string username{};
+  std::filesystem::path password_file{};
+  std::int64_t org = 0;
+  std::vector<std::string> headers{};  // "Name: value"
+  std::filesystem::path ca_file{}, certificate_file{}, key_file{};
+  bool read_only = false;
+  bool allow_plain_http = false;
+  std::string prometheus_url{}, loki_url{}, runbook_url{};
+  std::vector<std::string> datasources{};  // "variable=uid"
+};
+
+struct Configuration {
+  std::filesystem::path path{};
+  bool exists = false;
+  std::string current{};
+  std::vector<Context> contexts{};
+};
+
+/// --config, else $TUNNELCTL_CONFIG, else $XDG_CONFIG_HOME/tunnelctl/config.yaml or ~/.config/...; a file
+/// that nobody named need not exist.
+Result<Configuration> load_configuration(const Globals& globals, const Environment& environment);
+/// Markdown of the file's keys.
+std::string configuration_reference();
+
+/// What a command has to work with.
+class Session {
+ public:
+  Session(std::ostream& out, std::ostream& err, Environment environment, std::stop_token stop);
+
+  std::ostream& out;  // results
+  std::ostream& err;  // talk
+  Globals globals{};
+  std::stop_token stop;
+  /// Set when the configuration or the environment could not be understood, for the exit status.
+  bool configuration_is_wrong = false;
+  bool out_is_terminal = false;
+  bool err_is_terminal = false;
+
+  bool json() const { return globals.output == "json"; }
+  bool coloured() const;
+  /// A line for the person, unless --quiet.
+  void say(std::string_view line) const;
+  void warn(std::string_view line) const;
+  /// "12/60 dashboards" on a terminal, nothing elsewhere. An empty text clears it.
+  void progress(std::string_view text) const;
+
+  const std::string* variable(std::string_view name) const;
+  /// The configuration file, read once.
+  Result<Configuration> configuration();
+  /// The context that --context or the file's `current` names; nullopt when there is none.
+  Result<std::optional<Context>> context();
+  /// Which Grafana, and as whom. Credentials come from where the address comes from, so that a token never
+  /// goes to another server than the one it was set for. Fails with bad_input when no Grafana is named.
+  Result<grafana::Connection> connection();
+  Result<grafana::Server> grafana();
+  /// Whether any source names a Grafana.
+  bool names_grafana();
+
+ private:
+  Environment environment_;
+  std::optional<Configuration> configuration_;
+};
+
+/// What the command line chose. Set by the callback of the subcommand that was named.
+struct Chosen {
+  std::function<Result<ExitStatus>(Session&)> run{};
+};
+
+}  // namespace tunnelctl

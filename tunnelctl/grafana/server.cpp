@@ -1,0 +1,284 @@
+#include "tunnelctl/grafana/server.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <fstream>
+
+#include <openssl/evp.h>
+
+namespace tunnelctl::grafana {
+namespace {
+
+constexpr std::size_t kMaxAnswer = 256 * 1024 * 1024;  // all rules of a large organisation in one list
+constexpr std::size_t kMaxQuoted = 400;
+
+std::string base64(std::string_view text) {
+  std::string result(4 * ((text.size() + 2) / 3) + 1, '\0');
+  const int length =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(result.data()),
+                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  result.resize(static_cast<std::size_t>(length));
+  return result;
+}
+
+std::string trimmed(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
+  const auto first = text.find_first_not_of(" \r\n\t");
+  return first == std::string::npos ? std::string() : text.substr(first);
+}
+
+/// One harmless line: the text comes from the network and goes to a terminal.
+std::string quotable(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  if (text.size() > kMaxQuoted) text = text.substr(0, kMaxQuoted) + "...";
+  return text;
+}
+
+std::string without_query(const std::string& path) {
+  return path.substr(0, path.find('?'));
+}
+
+}  // namespace
+
+struct Server::Impl {
+  Impl(Connection to, http::Client by, std::stop_token ends)
+      : connection(std::move(to)), client(std::move(by)), stop(std::move(ends)) {}
+
+  Connection connection;
+  http::Client client;
+  std::string authorization;  // value of the header; empty: anonymous
+  std::stop_token stop;
+  std::atomic<std::size_t> requests{0};
+  std::optional<Json> settings;
+  std::string version;
+  std::string public_url;
+
+  http::Request request(const Call& call) const {
+    http::Request out;
+    out.method = call.method;
+    out.url = connection.url + call.path;
+    out.headers.push_back({"Accept", "application/json"});
+    if (!authorization.empty()) out.headers.push_back({"Authorization", authorization});
+    if (connection.org) out.headers.push_back({"X-Grafana-Org-Id", std::to_string(*connection.org)});
+    for (const auto& headers : {connection.headers, call.headers}) {
+      for (const auto& [name, value] : headers) {
+        // The user's own header wins, e.g. an Authorization for the proxy in front.
+        std::erase_if(out.headers, [&](const http::Header& other) {
+          return std::equal(other.name.begin(), other.name.end(), name.begin(), name.end(),
+                            [](char a, char b) {
+                              return std::tolower(static_cast<unsigned char>(a)) ==
+                                     std::tolower(static_cast<unsigned char>(b));
+                            });
+        });
+        out.headers.push_back({name, value});
+      }
+    }
+    if (!call.body.is_null()) {
+      out.content_type = "application/json";
+      out.body = call.body.dump(-1, ' ', false, Json::error_handler_t::replace);
+    }
+    out.safe_to_repeat = call.method == "GET" || call.asks;
+    return out;
+  }
+
+  std::optional<Error> refused(const Call& call) const {
+    if (!connection.read_only || call.method == "GET" || call.asks) return std::nullopt;
+    return Error{Error::Kind::denied, call.method + " " + without_query(call.path) +
+                                          ": refused, because this context is read-only (read_only: true)"};
+  }
+
+  static Result<Answer> answer(Result<http::Response> response) {
+    if (!response) return tl::unexpected(response.error());
+    Answer answer{.status = response->status,
+                  .content_type = response->content_type,
+                  .text = std::move(response->body)};
+    if (!answer.text.empty()) {
+      answer.json = Json::parse(answer.text, nullptr, false);
+      if (answer.json.is_discarded()) answer.json = nullptr;
+    }
+    return answer;
+  }
+
+  /// Both come from one document, which every role may read; a server that hides it is no reason to stop.
+  void read_settings(Server& server) {
+    if (settings) return;
+    settings = Json::object();
+    if (const auto found = server.get("/api/frontend/settings"); found && found->is_object())
+      settings = *found;
+    if (const auto info = settings->find("buildInfo"); info != settings->end() && info->is_object())
+      version = info->value("version", "");
+    public_url = settings->value("appUrl", "");
+    while (public_url.ends_with('/')) public_url.pop_back();
+    // A server that was never told its public address says localhost, whoever asks.
+    if (public_url.empty() || public_url.find("//localhost") != std::string::npos)
+      public_url = connection.url;
+  }
+};
+
+std::string message_of(const Answer& answer) {
+  if (answer.json.is_object()) {
+    for (const char* key : {"message", "error", "detail"}) {
+      const auto found = answer.json.find(key);
+      if (found == answer.json.end() || !found->is_string() || found->get<std::string>().empty()) continue;
+      std::string message = found->get<std::string>();
+      // Alerting hides what is wrong with a body under "extra".
+      if (const auto extra = answer.json.find("extra"); extra != answer.json.end() && extra->is_object())
+        if (const auto inner = extra->find("error"); inner != extra->end() && inner->is_string())
+          message += ": " + inner->get<std::string>();
+      return quotable(message);
+    }
+    // Queries: {"results": {"A": {"error": ...}}}
+    if (const auto results = answer.json.find("results");
+        results != answer.json.end() && results->is_object())
+      for (const auto& [ref, result] : results->items())
+        if (result.is_object() && result.contains("error") && result["error"].is_string())
+          return quotable(ref + ": " + result["error"].get<std::string>());
+  }
+  if (answer.content_type.find("html") != std::string::npos)
+    return "the answer is a web page; is the URL the root of Grafana?";
+  return quotable(trimmed(answer.text));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::Server(Server&&) noexcept = default;
+Server& Server::operator=(Server&&) noexcept = default;
+Server::~Server() = default;
+
+Result<Server> Server::make(Connection connection, std::stop_token stop) {
+  while (connection.url.ends_with('/')) connection.url.pop_back();
+  if (connection.url.empty())
+    return fail(Error::Kind::bad_input,
+                "no Grafana is named; set GRAFANA_URL or --grafana-url, or choose a context (tunnelctl "
+                "config contexts)");
+  if (!connection.token_file.empty()) {
+    std::ifstream file(connection.token_file);
+    std::string token;
+    if (!file || !std::getline(file, token) || trimmed(token).empty())
+      return fail(Error::Kind::bad_input, connection.token_file.string() +
+                                              ": the token file cannot be read or is empty (--token-file, "
+                                              "GRAFANA_SERVICE_ACCOUNT_TOKEN_FILE)");
+    connection.token = Secret(trimmed(token));
+  }
+  http::ClientOptions options;
+  options.tls = connection.tls;
+  options.allow_plain = connection.allow_plain;
+  options.user_agent = "tunnelctl";
+  options.max_in_flight = connection.parallel;
+  options.deadline = connection.timeout;
+  options.max_body_bytes = kMaxAnswer;
+  auto client = http::Client::make(std::move(options));
+  if (!client) return tl::unexpected(client.error());
+  auto impl = std::make_unique<Impl>(std::move(connection), std::move(*client), std::move(stop));
+  const auto& as = impl->connection;
+  if (!as.token.empty())
+    impl->authorization = "Bearer " + std::string(as.token.reveal());
+  else if (!as.username.empty())
+    impl->authorization = "Basic " + base64(as.username + ":" + std::string(as.password.reveal()));
+  return Server(std::move(impl));
+}
+
+Result<Answer> Server::call(const Call& call) {
+  if (auto error = impl_->refused(call)) return tl::unexpected(std::move(*error));
+  ++impl_->requests;
+  return Impl::answer(impl_->client.send(impl_->request(call), impl_->stop));
+}
+
+void Server::calls(std::span<const Call> calls,
+                   const std::function<void(std::size_t, Result<Answer>)>& done) {
+  std::vector<http::Request> requests;
+  std::vector<std::size_t> indices;
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    if (auto error = impl_->refused(calls[i])) {
+      done(i, tl::unexpected(std::move(*error)));
+      continue;
+    }
+    requests.push_back(impl_->request(calls[i]));
+    indices.push_back(i);
+  }
+  impl_->requests += requests.size();
+  impl_->client.send_all(
+      requests,
+      [&](std::size_t index, Result<http::Response> response) {
+        done(indices[index], Impl::answer(std::move(response)));
+      },
+      impl_->stop);
+}
+
+Result<Json> Server::get(const std::string& path) {
+  const Call asked{.path = path};
+  auto answer = call(asked);
+  if (!answer) return tl::unexpected(answer.error());
+  if (!answer->ok()) return tl::unexpected(error(asked, *answer));
+  if (answer->json.is_null() && answer->text != "null")
+    return fail(Error::Kind::unavailable,
+                "GET " + without_query(path) + ": the answer is no JSON: " + message_of(*answer));
+  return std::move(answer->json);
+}
+
+Error Server::error(const Call& call, const Answer& answer) const {
+  std::string text = call.method + " " + impl_->connection.url + without_query(call.path) + ": " +
+                     std::to_string(answer.status);
+  if (const auto said = message_of(answer); !said.empty()) text += ": " + said;
+  switch (answer.status) {
+    case 401:
+      return {
+          Error::Kind::denied,
+          text + (impl_->authorization.empty()
+                      ? "; no credentials were sent: set GRAFANA_SERVICE_ACCOUNT_TOKEN, --token-file, or "
+                        "GRAFANA_USERNAME and GRAFANA_PASSWORD"
+                      : "; the credentials are not accepted: check the token (GRAFANA_SERVICE_ACCOUNT_TOKEN, "
+                        "--token-file) and the organisation (--org); try: tunnelctl datasource list")};
+    case 403:
+      return {Error::Kind::denied,
+              text + "; give the service account the role Editor, or the permission named here"};
+    case 404: return {Error::Kind::not_found, text};
+    case 429:
+      return {Error::Kind::unavailable, text + "; the server asks for fewer requests: lower --parallel"};
+    case 400:
+    case 412:
+    case 413:
+    case 422: return {Error::Kind::bad_input, text};
+    default: return {answer.status >= 500 ? Error::Kind::unavailable : Error::Kind::bug, text};
+  }
+}
+
+void Server::ignore_stop() {
+  impl_->stop = {};
+}
+const std::string& Server::url() const {
+  return impl_->connection.url;
+}
+std::size_t Server::requests() const {
+  return impl_->requests;
+}
+
+const std::string& Server::version() {
+  impl_->read_settings(*this);
+  return impl_->version;
+}
+
+const std::string& Server::public_url() {
+  impl_->read_settings(*this);
+  return impl_->public_url;
+}
+
+std::string escape(std::string_view text) {
+  constexpr std::string_view kPlain = "-._~";
+  constexpr const char* kHex = "0123456789ABCDEF";
+  std::string result;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0 || kPlain.find(c) != std::string_view::npos) {
+      result += c;
+    } else {
+      result += '%';
+      result += kHex[byte >> 4U];
+      result += kHex[byte & 15U];
+    }
+  }
+  return result;
+}
+
+}  // namespace tunnelctl::grafana
