@@ -1,0 +1,197 @@
+#include "tunnelctl/prometheus/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/support/scripted_api.h"
+#include "tunnelctl/prometheus/loki.h"
+
+namespace {
+
+using namespace tunnelctl::prometheus;
+using support::ScriptedApi;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+using Kind = Error::Kind;
+
+constexpr Time kTen{std::chrono::milliseconds(10'500)};
+constexpr const char* kNothing =
+    R"({"status":"success","data":{"resultType":"vector","result":[]},"warnings":["partial answer"]})";
+
+ScriptedApi::Answer always(unsigned status, std::string body) {
+  return [=](const ScriptedApi::Asked&) { return ScriptedApi::Says{status, body}; };
+}
+
+Server at(const ScriptedApi& api, Connection connection = {}) {
+  connection.url = api.url();
+  auto server = Server::make(std::move(connection));
+  if (!server) throw std::runtime_error(server.error().message);
+  return std::move(*server);
+}
+
+TEST(Prometheus, AsksForAnInstantAndForARange) {
+  const ScriptedApi api(
+      {{"/api/v1/query", always(200, kNothing)}, {"/api/v1/query_range", always(200, kNothing)}});
+  const Server server = at(api);
+  const auto instant = server.query("up{job=\"a b\"}", kTen);
+  ASSERT_TRUE(instant) << instant.error().message;
+  EXPECT_THAT(instant->warnings, ElementsAre("partial answer"));
+  ASSERT_TRUE(
+      server.query_range("up", {kTen, kTen + std::chrono::seconds(60), std::chrono::milliseconds(1500)}));
+  EXPECT_THAT(api.lines(),
+              ElementsAre("GET /api/v1/query?query=up%7Bjob%3D%22a%20b%22%7D&time=10.500",
+                          "GET /api/v1/query_range?query=up&start=10.500&end=70.500&step=1.500"));
+}
+
+TEST(Prometheus, SendsAQueryTooLongForAUrlAsAForm) {
+  const ScriptedApi api({{"/api/v1/query", always(200, kNothing)}});
+  ASSERT_TRUE(at(api).query("up" + std::string(8'000, ' '), kTen));
+  EXPECT_THAT(api.lines(), ElementsAre("POST /api/v1/query"));
+  const auto seen = api.server().seen().at(0);
+  EXPECT_TRUE(seen.body.starts_with("query=up%20%20"));
+  EXPECT_THAT(seen.head, HasSubstr("Content-Type: application/x-www-form-urlencoded\r\n"));
+}
+
+TEST(Prometheus, TakesTheServersUrlWithItsPathAndTrailingSlash) {
+  const ScriptedApi api({{"/under/api/v1/query", always(200, kNothing)}});
+  const auto server = Server::make({.url = api.url() + "/under/"});
+  ASSERT_TRUE(server);
+  EXPECT_TRUE(server->query("1", kTen));
+}
+
+TEST(Prometheus, SendsItsCredentialsTenantAndHeaders) {
+  const auto file = std::filesystem::temp_directory_path() / ("token-" + std::to_string(getpid()));
+  std::ofstream(file) << "  from-file \n";
+  struct Case {
+    Connection connection;
+    const char* expected;
+  };
+  const Case cases[] = {
+      {{.token = Secret("abc")}, "Authorization: Bearer abc\r\n"},
+      {{.token_file = file}, "Authorization: Bearer from-file\r\n"},
+      {{.username = "ann", .password = Secret("pw")}, "Authorization: Basic YW5uOnB3\r\n"},
+      {{.tenant = "team-a"}, "X-Scope-OrgID: team-a\r\n"},
+      {{.headers = {{"X-Way", "in"}}}, "X-Way: in\r\n"},
+  };
+  for (const auto& one : cases) {
+    const ScriptedApi api({{"/api/v1/query", always(200, kNothing)}});
+    ASSERT_TRUE(at(api, one.connection).query("1", kTen));
+    EXPECT_THAT(api.server().seen().at(0).head, HasSubstr(one.expected));
+  }
+  std::filesystem::remove(file);
+}
+
+TEST(Prometheus, TellsErrorsInTheServersWords) {
+  struct Case {
+    unsigned status;
+    const char* body;
+    Kind kind;
+    const char* says;
+  };
+  const Case cases[] = {
+      {400, R"({"status":"error","errorType":"bad_data","error":"1:6: parse error"})", Kind::bad_input,
+       "400: bad_data: 1:6: parse error"},
+      {422, R"({"status":"error","errorType":"execution","error":"many-to-many"})", Kind::bad_input,
+       "422: execution: many-to-many"},
+      {200, R"({"status":"error","error":"said with 200"})", Kind::bad_input, "said with 200"},
+      {401, "Unauthorized\n", Kind::denied,
+       "401: Unauthorized; no credentials were sent: set --prometheus-token-file"},
+      {404, "404 page not found", Kind::not_found, "is --prometheus-url the root"},
+      {500, "no org id\x1B[31m\xFF", Kind::unavailable, "500: no org id [31m?"},
+      {200, "hello", Kind::unavailable, "the answer is no JSON: hello"},
+      {200, R"({"status":"success","data":{"result":[]}})", Kind::unavailable, "no result"},
+  };
+  for (const auto& one : cases) {
+    const ScriptedApi api({{"/api/v1/query", always(one.status, one.body)}});
+    const auto answer = at(api).query("rate(", kTen);
+    ASSERT_FALSE(answer) << one.says;
+    EXPECT_EQ(answer.error().kind, one.kind) << answer.error().message;
+    EXPECT_THAT(answer.error().message, HasSubstr(one.says));
+  }
+}
+
+TEST(Prometheus, NamesTheSettingThatCannotBeUsed) {
+  struct Case {
+    Connection connection;
+    const char* says;
+  };
+  const Case cases[] = {
+      {{}, "set --prometheus-url"},
+      {{.url = "prometheus:9090"}, "--prometheus-url: "},
+      {{.url = "http://127.0.0.1:1", .token_file = "/nowhere/token"},
+       "/nowhere/token: the token file cannot be read"},
+  };
+  for (const auto& one : cases) {
+    const auto server = Server::make(one.connection);
+    ASSERT_FALSE(server) << one.says;
+    EXPECT_EQ(server.error().kind, Kind::bad_input);
+    EXPECT_THAT(server.error().message, HasSubstr(one.says));
+  }
+  EXPECT_THAT(Loki::make({}).error().message, HasSubstr("set --loki-url"));
+}
+
+TEST(Prometheus, ReadsRulesWithTheirHealth) {
+  const ScriptedApi api({{"/api/v1/rules", always(200, R"({"status":"success","data":{"groups":[
+      {"name":"g","file":"a.yaml","interval":15,"rules":[
+        {"type":"alerting","name":"Down","query":"up == 0","health":"ok","state":"firing","labels":{"severity":"critical"}},
+        {"type":"recording","name":"x:y","query":"x","health":"err","lastError":"boom"}, 7]}]
+}
+})")}});
+  const auto groups = at(api).rules();
+  ASSERT_TRUE(groups) << groups.error().message;
+  ASSERT_EQ(groups->size(), 1U);
+  EXPECT_EQ(groups->front().interval_seconds, 15);
+  ASSERT_EQ(groups->front().rules.size(), 2U);
+  const Rule& down = groups->front().rules[0];
+  EXPECT_TRUE(down.alerting);
+  EXPECT_EQ(down.state, "firing");
+  EXPECT_EQ(down.labels.at("severity"), "critical");
+  const Rule& recorded = groups->front().rules[1];
+  EXPECT_FALSE(recorded.alerting);
+  EXPECT_EQ(recorded.last_error, "boom");
+}
+
+TEST(Prometheus, ListsTargetsAndTheValuesOfALabel) {
+  const ScriptedApi api(
+      {{"/api/v1/targets", always(200, R"({"status":"success","data":{"activeTargets":[
+           {"labels":{"job":"tunneld"},"scrapeUrl":"http://a/metrics","health":"down","lastError":"refused"}]}})")},
+       {"/api/v1/label/instance/values", always(200, R"({"status":"success","data":["a:1","b:2"]})")}});
+  const Server server = at(api);
+  const auto targets = server.targets();
+  ASSERT_TRUE(targets);
+  EXPECT_EQ(targets->at(0).health, "down");
+  EXPECT_EQ(targets->at(0).last_error, "refused");
+  const auto values = server.label_values("instance", "up{job=\"x\"}", {kTen, kTen});
+  ASSERT_TRUE(values);
+  EXPECT_THAT(*values, ElementsAre("a:1", "b:2"));
+  EXPECT_EQ(api.lines().at(1),
+            "GET /api/v1/label/instance/values?start=10.500&end=10.500&match%5B%5D=up%7Bjob%3D%22x%22%7D");
+}
+
+TEST(Loki, AsksInNanoseconds) {
+  const ScriptedApi api(
+      {{"/loki/api/v1/query_range", always(200, kNothing)}, {"/loki/api/v1/query", always(200, kNothing)}});
+  const auto loki = Loki::make({.url = api.url()});
+  ASSERT_TRUE(loki);
+  ASSERT_TRUE(loki->query_range("{a=\"b\"}", {kTen, kTen, std::chrono::seconds(15)}, 7));
+  ASSERT_TRUE(loki->query("1", kTen));
+  EXPECT_THAT(api.lines(),
+              ElementsAre("GET /loki/api/v1/query_range?query=%7Ba%3D%22b%22%7D&start=10500000000&end="
+                          "10500000000&step=15.000&limit=7&direction=backward",
+                          "GET /loki/api/v1/query?query=1&time=10500000000"));
+}
+
+TEST(Loki, TellsItsPlainTextErrors) {
+  const ScriptedApi api(
+      {{"/loki/api/v1/query_range", always(400, "parse error at line 1, col 3: syntax error")}});
+  const auto answer = Loki::make({.url = api.url()})->query_range("{", {});
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind, Kind::bad_input);
+  EXPECT_THAT(answer.error().message, HasSubstr("400: parse error at line 1, col 3"));
+}
+
+}  // namespace
