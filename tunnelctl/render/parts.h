@@ -77,7 +77,7 @@ std::string dashboard_text(const Json& dashboard);
 std::string kubernetes_secret(const Work& work);
 std::string secret_key(const std::string& file);
 
-/// "Set X and Y ..." as lines; empty when there are no secrets.
+/// Each on a line of its own, indented: a list inside a comment.
 std::string lines_of(const std::vector<std::string>& items);
 
 Result<void> grafana_files(Work& work);
