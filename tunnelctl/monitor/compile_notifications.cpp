@@ -4,58 +4,10 @@
 
 #include "tunnelctl/monitor/compile.h"
 #include "tunnelctl/monitor/normalise.h"
+#include "tunnelctl/monitor/notifiers.h"
 
 namespace tunnelctl::monitor {
 namespace {
-
-struct Setting {
-  const char* theirs;  // Alertmanager's key
-  const char* ours;    // Grafana's
-  bool secret = false;
-  const char* global = "";  // where Alertmanager looks when the receiver says nothing
-};
-
-struct Translation {
-  const char* kind;
-  bool sends_resolved;  // Alertmanager's default
-  std::vector<Setting> settings;
-};
-
-/// Alertmanager's receivers in Grafana's words.
-/// Source: https://prometheus.io/docs/alerting/latest/configuration/ and Grafana's notifiers (12.4).
-const std::vector<Translation>& translations() {
-  static const std::vector<Translation> all{{"pagerduty",
-                                             true,
-                                             {{"routing_key", "integrationKey", true},
-                                              {"severity", "severity"},
-                                              {"class", "class"},
-                                              {"component", "component"},
-                                              {"group", "group"},
-                                              {"description", "summary"},
-                                              {"source", "source"},
-                                              {"client", "client"},
-                                              {"client_url", "client_url"},
-                                              {"details", "details"}}},
-                                            {"slack",
-                                             false,
-                                             {{"api_url", "url", true, "slack_api_url"},
-                                              {"channel", "recipient"},
-                                              {"title", "title"},
-                                              {"text", "text"},
-                                              {"username", "username"},
-                                              {"icon_emoji", "icon_emoji"},
-                                              {"icon_url", "icon_url"},
-                                              {"color", "color"}}},
-                                            {"email", false, {{"to", "addresses"}, {"text", "message"}}},
-                                            {"webhook", true, {{"url", "url"}, {"max_alerts", "maxAlerts"}}},
-                                            {"opsgenie",
-                                             true,
-                                             {{"api_key", "apiKey", true, "opsgenie_api_key"},
-                                              {"api_url", "apiUrl"},
-                                              {"message", "message"},
-                                              {"description", "description"}}}};
-  return all;
-}
 
 /// Settings that mean something to Alertmanager alone, or stand in Grafana's own configuration.
 bool is_alertmanager_s_own(const std::string& kind, const std::string& key) {
