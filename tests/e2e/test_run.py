@@ -16,7 +16,8 @@ SCRIPT = REPOSITORY / "scripts" / "run"
 
 
 def environment(directory):
-    return {"TMPDIR": str(directory), "TUNNEL_BIN": str(binary().parent)}
+    # Without a Grafana, whatever the caller of the tests has set.
+    return {"TMPDIR": str(directory), "TUNNEL_BIN": str(binary().parent), "GRAFANA_URL": ""}
 
 
 def processes_of(directory):
@@ -47,8 +48,25 @@ def test_once_tells_the_story_and_leaves_nothing_behind(directory):
     assert done.returncode == 0, done.stdout + done.stderr
     for part in ("GET ", "PUT ", "stream ", "401 TUNNEL_002", "up{job=\"tunneld\"} = 1", "status 0"):
         assert part in done.stdout, f"{part} is missing in:\n{done.stdout}"
+    for row in (r"^data +query +tunnel-health/1/A ", r"^ok +rule +rule/TunnelDown ", r"^\d+ checks: \d+ data"):
+        assert re.search(row, done.stdout, re.M), f"verify's table lacks {row} in:\n{done.stdout}"
     assert list(directory.iterdir()) == []
     wait_until(lambda: processes_of(directory) == [], 10, "its processes are gone")
+
+
+@pytest.mark.deadline(180)
+def test_with_a_grafana_it_sets_the_monitoring_up_there(directory, grafana_double):
+    grafana_double.add_datasource("prom", "prometheus", "http://127.0.0.1:9", default=True)
+    grafana = {"GRAFANA_URL": grafana_double.url, "GRAFANA_SERVICE_ACCOUNT_TOKEN": grafana_double.tokens["editor"]}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GRAFANA_", "TUNNEL_"))}
+    done = subprocess.run([SCRIPT, "--once"], env={**clean, **environment(directory), **grafana}, capture_output=True,
+                          text=True, timeout=170, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for uid in ("tunnel-health", "tunnel-performance", "tunnel-errors"):
+        assert f"{grafana_double.url}/d/{uid}" in done.stdout
+        assert f'"{uid}"' in grafana_double.state()
+    assert grafana["GRAFANA_SERVICE_ACCOUNT_TOKEN"] not in done.stdout + done.stderr
+    assert list(directory.iterdir()) == []
 
 
 @pytest.mark.deadline(180)
