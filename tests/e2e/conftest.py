@@ -14,7 +14,9 @@ import tempfile
 import pytest
 
 from programs import process
+from programs.grafana import double, grafana  # noqa: F401
 from programs.grafana_double import grafana_double, new_grafana_double, shared_grafana_double  # noqa: F401
+from programs.monitoring import pack, tunnelctl  # noqa: F401
 from programs.nginx import Nginx
 from programs.origin import Origin
 from programs.sshd import Sshd

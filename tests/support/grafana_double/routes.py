@@ -1,7 +1,7 @@
 """The table of routes, with who may use each and what the refusal names."""
 
 from . import (alert_rules, alertmanager, annotations, contact_points, dashboards, datasources, folders, notifications,
-               others, queries, rule_states)
+               others, permissions, queries, rule_states)
 from .access import ADMINS, EDITORS, EVERYONE, SERVER, VIEWERS
 
 _RULES_READ = ("any of alert.provisioning:read, alert.rules.provisioning:read, alert.provisioning.secrets:read, "
@@ -53,6 +53,7 @@ _TABLE = [
     ("GET", "/api/orgs/*", others.org_by_id, {SERVER}, "orgs:read"),
     ("GET", "/api/user", others.user, EVERYONE, _ALL),
     ("GET", "/api/user/orgs", others.user_orgs, EVERYONE, _ALL),
+    ("GET", "/api/access-control/user/permissions", permissions.of_user, EVERYONE, _ALL),
 
     ("GET", "/api/folders", folders.list_folders, EVERYONE, "folders:read"),
     ("POST", "/api/folders", folders.create_folder, EDITORS, "folders:create"),
