@@ -155,6 +155,13 @@ def _missing_file(pack):
     return r"pack\.yaml:\d+:\d+: .*no file is called more/"
 
 
+def _ambiguous_name(pack):
+    """Marks of own objects begin with the name and two dashes."""
+    pack.manifest["name"] = "e2e--b"
+    pack.write()
+    return r"pack\.yaml:\d+:\d+: name \"e2e--b\" must be"
+
+
 def _exception_for_nothing(pack):
     pack.manifest["verify"] = {"allow_empty": [{"query": "rule/Gone", "reason": "it was there once"}]}
     pack.write()
@@ -177,7 +184,7 @@ MISTAKES = [_broken_json, _broken_yaml, _broken_manifest, _key_twice, _unknown_k
             _bad_promql_in_rule, _bad_promql_in_panel, _undefined_variable, _no_datasource, _duplicate_dashboard_uid,
             _duplicate_alert, _duplicate_panel_id, _long_uid, _odd_uid, _no_uid, _interval_of_15s, _runbook_to_nowhere,
             _runbook_heading_to_nowhere, _panel_link_to_nowhere, _route_to_nobody, _mute_by_nothing,
-            _secret_in_the_file, _missing_file, _exception_for_nothing, _schema_v2, _api_answer]
+            _secret_in_the_file, _missing_file, _ambiguous_name, _exception_for_nothing, _schema_v2, _api_answer]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda one: one.__name__.strip("_"))

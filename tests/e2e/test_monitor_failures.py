@@ -152,8 +152,23 @@ def _edit_mute_timing(grafana, pack):
                 {"name": pack.mute_timing, "time_intervals": [{"weekdays": ["friday"]}]})
 
 
-@pytest.mark.parametrize("edit", [_edit_dashboard, _edit_own_routes, _edit_template, _edit_mute_timing],
-                         ids=lambda one: one.__name__.strip("_"))
+def _edit_rule(grafana, pack):
+    group = grafana.group(pack.folder, pack.group_name())
+    group["rules"][0]["annotations"]["summary"] = "Edited by hand"
+    grafana.put_group(pack.folder, pack.group_name(), group)
+
+
+def _edit_contact_point(grafana, pack):
+    point = grafana.contact_point(pack.point)
+    point["settings"]["url"] = "http://127.0.0.1:9/edited"
+    grafana.api("PUT", f"{PROVISIONING}/contact-points/{pack.point}", point)
+
+
+EDITS = {_edit_dashboard: "Edited in this very moment", _edit_own_routes: "7m", _edit_template: "in this very moment",
+         _edit_mute_timing: "friday", _edit_rule: "Edited by hand", _edit_contact_point: "127.0.0.1:9/edited"}
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda one: one.__name__.strip("_"))
 def test_what_somebody_changed_since_the_plan_is_not_overwritten(double, grafana, tunnelctl, pack, edit):
     set_up(tunnelctl, pack)
     pack.change_everything()
@@ -166,8 +181,7 @@ def test_what_somebody_changed_since_the_plan_is_not_overwritten(double, grafana
     double.forget_log()
     # Theirs is still there, and nothing of ours is left.
     state = double.state()
-    assert {"_edit_dashboard": "Edited in this very moment", "_edit_own_routes": "7m",
-            "_edit_template": "in this very moment", "_edit_mute_timing": "friday"}[edit.__name__] in state
+    assert EDITS[edit] in state
     assert ", changed" not in state
     set_up(tunnelctl, pack)
     tunnelctl.monitor("plan", pack.directory).expect(OK)
