@@ -37,8 +37,11 @@ std::string plain(const std::string& text) {
 std::string code(const std::string& text) {
   std::string body;
   for (const char c : text) {
+    // One line, however the expression is laid out.
+    const bool space = c == ' ' || c == '\n';
+    if (space && (body.empty() || body.back() == ' ')) continue;
     if (c == '|') body += '\\';
-    body += c == '\n' ? ' ' : c;
+    body += space ? ' ' : c;
   }
   const std::string fence = body.find('`') == std::string::npos ? "`" : "``";
   return fence + (fence.size() > 1 ? " " : "") + body + (fence.size() > 1 ? " " : "") + fence;

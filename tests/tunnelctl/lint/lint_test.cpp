@@ -1,8 +1,11 @@
 #include "tunnelctl/lint/lint.h"
 
 #include <gmock/gmock.h>
+#include <stdlib.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "tests/tunnelctl/lint/lint_support.h"
@@ -85,6 +88,31 @@ TEST(Lint, FindsSuppressionsThatSuppressNothing) {
   ASSERT_EQ(all.size(), 2U);
   EXPECT_THAT(all[0].message, HasSubstr("suppresses nothing"));
   EXPECT_THAT(all[1].message, HasSubstr("no such check"));
+}
+
+TEST(Lint, LetsAPackAcceptFindingsOfRoutesRunbooksAndTheContract) {
+  std::string name = (std::filesystem::temp_directory_path() / "lint_XXXXXX").string();
+  ASSERT_NE(::mkdtemp(name.data()), nullptr);
+  const std::filesystem::path folder = name;
+  std::ofstream(folder / "pack.yaml")
+      << "apiVersion: tunnelctl/v1\n"
+         "kind: Pack\n"
+         "name: demo\n"
+         "folder: {uid: demo, title: Demo}\n"
+         "files: {}\n"
+         "contract: metrics.yaml\n"
+         "lint:\n"
+         "  ignore:\n"
+         "    - {check: metric-unused, object: contract/x_total, reason: r}\n"
+         "    - {check: runbook-orphan, object: runbook/Gone, reason: r}\n"
+         "    - {check: route-repeat, object: alertmanager/route, reason: r}\n";
+  std::ofstream(folder / "metrics.yaml") << "metrics: [{name: x_total, type: counter}]\n";
+  pack::Problems problems;
+  const auto loaded = pack::load(folder, problems);
+  std::filesystem::remove_all(folder);
+  ASSERT_TRUE(loaded);
+  for (const auto& problem : problems) ADD_FAILURE() << pack::text(problem);
+  EXPECT_THAT(found(*loaded), ElementsAre("unused-suppression pack", "unused-suppression pack"));
 }
 
 TEST(Lint, ListsMetricsThatNothingUses) {

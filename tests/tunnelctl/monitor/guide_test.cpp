@@ -188,6 +188,7 @@ TEST(Guide, PutsConditionsIntoWords) {
       {"up == 0", "", "`up` is equal to 0"},
       {"absent(up) > 0", "", "there is no such series: `absent(up)`"},
       {"a and b > 1", "", "`a and b > 1`"},
+      {"(\n  a\n    + b\n) > 1", "", "`( a + b )` is above 1"},
   };
   for (const auto& row : rows) {
     SCOPED_TRACE(row.expr);
