@@ -5,7 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tunnelctl/commands/groups.h"
-#include "tunnelctl/commands/packs.h"
+#include "tunnelctl/commands/monitor.h"
 #include "tunnelctl/monitor/apply.h"
 #include "tunnelctl/monitor/diff.h"
 #include "tunnelctl/monitor/observe.h"
@@ -23,9 +23,12 @@ struct Plan : PackOptions {
 struct Setup : Plan {
   bool editable = false;
   bool skip_verify = false;
-  bool yes = false;
-  std::string wait = "0s";
 };
+struct Destroy : Setup {
+  bool yes = false;
+};
+
+constexpr const char* kReadOnly = "this context is read-only (read_only: true); nothing was changed";
 
 /// A plan, and what it was made from.
 struct Planned {
@@ -69,7 +72,7 @@ Result<Planned> make_plan(const Plan& options, bool destroy, Session& session, g
   auto observed = monitor::observe(server, wanted, names_of(result.packs));
   session.progress("");
   if (!observed) return tl::unexpected(observed.error());
-  result.plan = monitor::plan(wanted, *observed, names_of(result.packs),
+  result.plan = monitor::plan(std::move(wanted), std::move(*observed), names_of(result.packs),
                               {.prune = options.prune,
                                .force = options.force,
                                .rotate_secrets = options.rotate_secrets,
@@ -111,7 +114,7 @@ void show(const monitor::Plan& plan, bool full, Session& session) {
     session.out << monitor::text(plan, {.full = full, .coloured = session.coloured()});
 }
 
-Result<ExitStatus> run_plan(const Plan& options, Session& session) {
+Result<ExitStatus> run(const Plan& options, Session& session) {
   auto loaded = load_packs(options.packs, session);
   if (loaded.failed) return *loaded.failed;
   auto server = session.grafana();
@@ -155,30 +158,65 @@ Result<ExitStatus> carry_out(const Setup& options, const Planned& planned, const
   return locked ? ExitStatus::conflict : exit_status(applied.error().cause.kind);
 }
 
+/// Every query once: what does not work is told now, not by a person looking at an empty panel.
+ExitStatus verify_shortly(const Planned& planned, Session& session, grafana::Server& server) {
+  bool broken = false;
+  for (std::size_t i = 0; i < planned.packs.size(); ++i) {
+    monitor::VerifyOptions options{.links = false, .compile = planned.compiled_with[i]};
+    if (session.globals.parallel > 0) options.parallel = session.globals.parallel;
+    options.progress = [&session](std::size_t done, std::size_t all) {
+      session.progress(std::to_string(done) + "/" + std::to_string(all) + " queries");
+    };
+    const auto verified = monitor::verify(server, std::span(&planned.packs[i], 1), options, session.stop);
+    session.progress("");
+    std::string counts;
+    for (const auto& [status, count] : verified.counts)
+      counts +=
+          (counts.empty() ? "" : ", ") + std::to_string(count) + " " + std::string(monitor::name(status));
+    session.say("Verified " + planned.packs[i].name + ": " + counts + ".");
+    constexpr std::size_t kShown = 10;
+    std::size_t seen = 0;
+    for (const auto& check : verified.checks) {
+      if (monitor::is_good(check.status) || check.status == monitor::Status::pending) continue;
+      broken = broken || check.status == monitor::Status::error || check.status == monitor::Status::missing;
+      if (++seen > kShown) continue;
+      session.say("  " + std::string(monitor::name(check.status)) + ": " + check.id +
+                  (check.message.empty() ? "" : ": " + terminal::harmless(check.message)));
+    }
+    if (seen > kShown)
+      session.say("  and " + std::to_string(seen - kShown) + " more: tunnelctl monitor verify");
+  }
+  if (broken)
+    session.err << "tunnelctl: it is set up, but not everything works; see tunnelctl monitor verify\n";
+  return broken ? ExitStatus::failure : ExitStatus::ok;
+}
+
 void print_links(const Planned& planned, const std::string& base, Session& session) {
   for (const auto& pack : planned.packs)
     for (const auto& dashboard : pack.dashboards)
       session.out << "  " << dashboard.title << ": " << base << "/d/" << dashboard.uid << '\n';
 }
 
-Result<ExitStatus> run_setup(const Setup& options, Session& session) {
+Result<ExitStatus> run(const Setup& options, Session& session) {
   auto loaded = load_packs(options.packs, session);
   if (loaded.failed) return *loaded.failed;
   auto server = session.grafana();
   if (!server) return tl::unexpected(server.error());
-  const auto packs = loaded.packs;
+  if (server->read_only()) return refuse(session, ExitStatus::denied, kReadOnly);
   auto planned = make_plan(options, false, session, *server, std::move(loaded.packs));
   if (!planned) return tl::unexpected(planned.error());
   if (planned->failed) return *planned->failed;
   if (!session.json() || planned->plan.empty()) show(planned->plan, options.full, session);
   if (const auto worst = obstacles(*planned, options.force, session)) return *worst;
   if (!planned->plan.empty()) {
+    const std::string shown = session.json() ? pretty(monitor::to_json(planned->plan)) : std::string();
     const auto done = carry_out(options, *planned, "tunnelctl monitor setup", session, *server);
     if (!done || *done != ExitStatus::ok) return done;
     // What the server made of it must be what was wanted; anything else would come up again at the next run.
     Plan again = options;
     again.rotate_secrets = false;
-    auto after = make_plan(again, false, session, *server, packs);
+    planned->plan.changes.clear();
+    auto after = make_plan(again, false, session, *server, std::move(planned->packs));
     if (!after) return tl::unexpected(after.error());
     if (!after->plan.empty()) {
       session.err << "tunnelctl: the server did not keep everything as it was sent:\n"
@@ -186,19 +224,26 @@ Result<ExitStatus> run_setup(const Setup& options, Session& session) {
       return ExitStatus::failure;
     }
     session.say("Applied.");
-    if (session.json()) show(planned->plan, options.full, session);
+    session.out << shown;
+    planned = std::move(after);
   }
   if (!session.json()) print_links(*planned, server->public_url(), session);
-  return ExitStatus::ok;
+  return options.skip_verify ? ExitStatus::ok : verify_shortly(*planned, session, *server);
 }
 
-Result<ExitStatus> run_destroy(const Setup& options, Session& session) {
+Result<ExitStatus> run(const Destroy& options, Session& session) {
   auto loaded = load_packs(options.packs, session);
   if (loaded.failed) return *loaded.failed;
   auto server = session.grafana();
   if (!server) return tl::unexpected(server.error());
+  if (server->read_only() && options.yes) return refuse(session, ExitStatus::denied, kReadOnly);
   auto planned = make_plan(options, true, session, *server, std::move(loaded.packs));
   if (!planned) return tl::unexpected(planned.error());
+  if (planned->plan.empty() && !session.json()) {
+    for (const auto& note : planned->plan.notes) session.say("note: " + terminal::harmless(note));
+    session.out << "Nothing of these packs is there.\n";
+    return ExitStatus::ok;
+  }
   show(planned->plan, options.full, session);
   if (planned->plan.empty()) return ExitStatus::ok;
   if (const auto worst = obstacles(*planned, options.force, session)) return *worst;
@@ -208,6 +253,17 @@ Result<ExitStatus> run_destroy(const Setup& options, Session& session) {
   }
   return carry_out(options, *planned, "tunnelctl monitor destroy", session, *server);
 }
+
+void add_plan_options(CLI::App& command, Plan& options) {
+  add_pack_options(command, options);
+  command.add_flag("--full", options.full, "show every difference");
+  command.add_flag("!--no-prune", options.prune, "keep objects that the packs no longer want");
+  command.add_flag("--force", options.force, "take over what belongs to others");
+  command.add_flag("--rotate-secrets", options.rotate_secrets,
+                   "send the secrets of contact points again; Grafana does not show whether they differ");
+}
+
+}  // namespace
 
 void add_pack_options(CLI::App& command, PackOptions& options) {
   command.add_option("PACK", options.packs, "names of shipped packs, or folders with pack.yaml")
@@ -231,57 +287,37 @@ void add_pack_options(CLI::App& command, PackOptions& options) {
   command.add_flag("--record-in-grafana", options.record_in_grafana, "make recording rules Grafana's, too");
 }
 
-void add_plan_options(CLI::App& command, Plan& options) {
-  add_pack_options(command, options);
-  command.add_flag("--full", options.full, "show every difference");
-  command.add_flag("!--no-prune", options.prune, "keep objects that the packs no longer want");
-  command.add_flag("--force", options.force, "take over what belongs to others");
-  command.add_flag("--rotate-secrets", options.rotate_secrets,
-                   "send the secrets of contact points again; Grafana does not show whether they differ");
-}
-
-template <class Options>
-void add(CLI::App& group, Chosen& chosen, const char* name, const char* help, const char* examples,
-         void (*bind)(CLI::App&, Options&), Result<ExitStatus> (*run)(const Options&, Session&)) {
-  auto options = std::make_shared<Options>();
-  auto* command = group.add_subcommand(name, help);
-  command->footer(std::string("Examples:\n") + examples);
-  bind(*command, *options);
-  command->callback([options, run, &chosen] {
-    chosen.run = [options, run](Session& session) { return run(*options, session); };
-  });
-}
-
-}  // namespace
-
 void add_monitor(CLI::App& app, Chosen& chosen) {
   auto* group = app.add_subcommand("monitor", "Dashboards, alerts and runbooks from packs");
   group->require_subcommand(1);
-  add<Plan>(*group, chosen, "plan", "Shows what setup would change; only reads",
-            "  tunnelctl monitor plan\n  tunnelctl monitor plan tunnel ./my-pack --output json",
-            add_plan_options, run_plan);
-  add<Setup>(
-      *group, chosen, "setup", "Makes a Grafana hold what the packs say, and nothing else of theirs",
-      "  GRAFANA_URL=https://grafana.example.org tunnelctl monitor setup\n"
-      "  tunnelctl monitor setup --context prod --notifications available",
-      +[](CLI::App& command, Setup& options) {
-        add_plan_options(command, options);
-        command.add_flag("--editable", options.editable, "let people change it in Grafana's pages, too");
-        command.add_flag("--skip-verify", options.skip_verify, "do not run the queries afterwards");
-        command.add_option("--wait", options.wait, "how long queries may take to have data")
-            ->capture_default_str();
-      },
-      run_setup);
-  add<Setup>(
-      *group, chosen, "destroy", "Deletes what setup made, and only that",
-      "  tunnelctl monitor destroy tunnel          # shows it\n  tunnelctl monitor destroy tunnel --yes",
-      +[](CLI::App& command, Setup& options) {
-        command.add_option("PACK", options.packs, "names of shipped packs, or folders with pack.yaml")
-            ->required();
-        command.add_flag("--yes", options.yes, "really delete");
-        command.add_flag("--full", options.full, "show every difference");
-      },
-      run_destroy);
+  auto plan = std::make_shared<Plan>();
+  auto& look =
+      add_verb(*group, chosen, "plan", "Shows what setup would change; only reads",
+               "  tunnelctl monitor plan\n  tunnelctl monitor plan tunnel ./my-pack --output json", plan);
+  add_plan_options(look, *plan);
+
+  auto setup = std::make_shared<Setup>();
+  auto& make =
+      add_verb(*group, chosen, "setup", "Makes a Grafana hold what the packs say, and nothing else of theirs",
+               "  GRAFANA_URL=https://grafana.example.org tunnelctl monitor setup\n"
+               "  tunnelctl monitor setup --context prod --notifications available",
+               setup);
+  add_plan_options(make, *setup);
+  make.add_flag("--editable", setup->editable, "let people change it in Grafana's pages, too");
+  make.add_flag("--skip-verify", setup->skip_verify, "do not run the queries afterwards");
+
+  add_monitor_checks(*group, chosen);
+
+  auto destroy = std::make_shared<Destroy>();
+  auto& take = add_verb(*group, chosen, "destroy", "Deletes what setup made, and only that",
+                        "  tunnelctl monitor destroy tunnel          # shows it\n"
+                        "  tunnelctl monitor destroy tunnel --yes",
+                        destroy);
+  take.add_option("PACK", destroy->packs, "names of shipped packs, or folders with pack.yaml")->required();
+  take.add_flag("--yes", destroy->yes, "really delete");
+  take.add_flag("--full", destroy->full, "show every difference");
+
+  add_monitor_files(*group, chosen);
 }
 
 }  // namespace tunnelctl

@@ -3,25 +3,23 @@
 #include <ostream>
 
 #include "common/config_file.h"
+#include "tunnelctl/commands/monitor.h"
 #include "tunnelctl/monitor/datasources.h"
 #include "tunnelctl/monitor/observe.h"
 #include "tunnelctl/terminal/table.h"
 
 namespace tunnelctl {
-namespace {
-
-Result<std::map<std::string, std::string>> assignments(const std::vector<std::string>& lines) {
+Result<std::map<std::string, std::string>> assignments(const std::vector<std::string>& lines,
+                                                       const char* option) {
   std::map<std::string, std::string> result;
   for (const auto& line : lines) {
     const auto equals = line.find('=');
-    if (equals == 0 || equals == std::string::npos || equals + 1 == line.size())
-      return fail(Error::Kind::bad_input, "--datasource " + line + ": must read VARIABLE=UID");
+    if (equals == 0 || equals == std::string::npos)
+      return fail(Error::Kind::bad_input, std::string(option) + " " + line + ": must read NAME=VALUE");
     result[line.substr(0, equals)] = line.substr(equals + 1);
   }
   return result;
 }
-
-}  // namespace
 
 std::set<std::string> names_of(const std::vector<pack::Pack>& packs) {
   std::set<std::string> names;
@@ -80,12 +78,18 @@ Result<monitor::CompileOptions> compile_options(const pack::Pack& pack, const Pa
   if (!context) return tl::unexpected(context.error());
   auto lines = *context ? (*context)->datasources : std::vector<std::string>();
   lines.insert(lines.end(), options.datasources.begin(), options.datasources.end());
-  auto chosen = assignments(lines);
+  auto chosen = assignments(lines, "--datasource");
   if (!chosen) return tl::unexpected(chosen.error());
   result.runbook_url = !options.runbook_url.empty() ? options.runbook_url
                        : *context                   ? (*context)->runbook_url
                                                     : "";
   while (result.runbook_url.ends_with('/')) result.runbook_url.pop_back();
+  if (result.notifications == monitor::Notifications::available) {
+    auto points = server.get("/api/v1/provisioning/contact-points");
+    if (!points) return tl::unexpected(points.error());
+    for (const auto& one : *points)
+      if (one.is_object()) result.contact_points.insert(one.value("uid", ""));
+  }
   auto found = monitor::datasources(server);
   if (!found) return tl::unexpected(found.error());
   auto datasources = monitor::choose_datasources(pack, *found, *chosen);

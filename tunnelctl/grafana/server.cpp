@@ -7,6 +7,8 @@
 
 #include <openssl/evp.h>
 
+#include "common/http_url.h"
+
 namespace tunnelctl::grafana {
 namespace {
 
@@ -90,7 +92,12 @@ struct Server::Impl {
   }
 
   static Result<Answer> answer(Result<http::Response> response) {
-    if (!response) return tl::unexpected(response.error());
+    if (!response) {
+      Error error = std::move(response.error());
+      // A host that is not found is a server that is not there; "not found" is what servers say of objects.
+      if (error.kind == Error::Kind::not_found) error.kind = Error::Kind::unavailable;
+      return tl::unexpected(std::move(error));
+    }
     Answer answer{.status = response->status,
                   .content_type = response->content_type,
                   .text = std::move(response->body)};
@@ -152,6 +159,15 @@ Result<Server> Server::make(Connection connection, std::stop_token stop) {
     return fail(Error::Kind::bad_input,
                 "no Grafana is named; set GRAFANA_URL or --grafana-url, or choose a context (tunnelctl "
                 "config contexts)");
+  const auto url = http::parse_url(connection.url);
+  if (!url)
+    return fail(Error::Kind::bad_input,
+                "Grafana's address (GRAFANA_URL, --grafana-url): " + url.error().message);
+  if (!url->tls && !connection.allow_plain && !http::is_loopback(url->host))
+    return fail(Error::Kind::bad_input,
+                http::shown_url(connection.url) +
+                    ": would send the token unprotected; use https, or say --allow-plain-http (in a context: "
+                    "allow_plain_http: true) where the network itself protects the way");
   if (!connection.token_file.empty()) {
     std::ifstream file(connection.token_file);
     std::string token;
@@ -250,6 +266,9 @@ void Server::ignore_stop() {
 const std::string& Server::url() const {
   return impl_->connection.url;
 }
+bool Server::read_only() const {
+  return impl_->connection.read_only;
+}
 std::size_t Server::requests() const {
   return impl_->requests;
 }
@@ -262,23 +281,6 @@ const std::string& Server::version() {
 const std::string& Server::public_url() {
   impl_->read_settings(*this);
   return impl_->public_url;
-}
-
-std::string escape(std::string_view text) {
-  constexpr std::string_view kPlain = "-._~";
-  constexpr const char* kHex = "0123456789ABCDEF";
-  std::string result;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) != 0 || kPlain.find(c) != std::string_view::npos) {
-      result += c;
-    } else {
-      result += '%';
-      result += kHex[byte >> 4U];
-      result += kHex[byte & 15U];
-    }
-  }
-  return result;
 }
 
 }  // namespace tunnelctl::grafana

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/http_client.h"
+#include "common/http_url.h"
 #include "common/result.h"
 #include "common/secret.h"
 
@@ -87,6 +88,7 @@ class Server {
   void ignore_stop();
 
   const std::string& url() const;
+  bool read_only() const;
   std::size_t requests() const;  // so far
   /// "version 12.4.0"; "" when the server does not say. One request, remembered.
   const std::string& version();
@@ -99,7 +101,7 @@ class Server {
   std::unique_ptr<Impl> impl_;
 };
 
-/// As one segment of a path or one value of a query: everything but letters, digits and -._~ becomes %XX.
-std::string escape(std::string_view text);
+/// For segments of paths and values of queries.
+inline constexpr auto& escape = http::percent_encode;
 
 }  // namespace tunnelctl::grafana

@@ -1,6 +1,8 @@
 #include "tunnelctl/monitor/apply.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "tunnelctl/monitor/write.h"
 
@@ -10,8 +12,27 @@ namespace {
 using grafana::Answer;
 using grafana::Call;
 
-bool parallel(const Change& change) {
-  return change.wanted.key.kind == Kind::dashboard || change.wanted.key.kind == Kind::rule_group;
+std::set<std::string> rule_uids(const Json& group) {
+  std::set<std::string> uids;
+  if (group.is_object())
+    for (const Json& rule : group.value("rules", Json::array())) uids.insert(rule.value("uid", ""));
+  return uids;
+}
+
+/// Whether a rule leaves one group for another. Written at the same time, Grafana refuses one of the two.
+bool rules_move(const Plan& plan) {
+  std::map<std::string, std::string> homes;
+  for (const Change& change : plan.changes)
+    if (change.wanted.key.kind == Kind::rule_group)
+      for (const auto& uid : rule_uids(change.before.content)) homes.emplace(uid, change.wanted.key.id);
+  return std::any_of(plan.changes.begin(), plan.changes.end(), [&](const Change& change) {
+    if (change.wanted.key.kind != Kind::rule_group || change.action == Action::remove) return false;
+    const auto uids = rule_uids(change.wanted.content);
+    return std::any_of(uids.begin(), uids.end(), [&](const std::string& uid) {
+      const auto home = homes.find(uid);
+      return home != homes.end() && home->second != change.wanted.key.id;
+    });
+  });
 }
 
 std::string called(const Change& change) {
@@ -22,9 +43,16 @@ std::string called(const Change& change) {
 class Application {
  public:
   Application(grafana::Server& server, const Plan& plan, const ApplyOptions& options, std::stop_token stop)
-      : server_(server), plan_(plan), options_(options), stop_(std::move(stop)) {}
+      : server_(server),
+        plan_(plan),
+        options_(options),
+        stop_(std::move(stop)),
+        rules_move_(rules_move(plan)) {}
 
   tl::expected<Applied, Failure> run() {
+    // A write that is given up on its way may still arrive, after it was put back. So each has its answer,
+    // and the stop is looked at between them.
+    server_.ignore_stop();
     const auto& changes = plan_.changes;
     for (std::size_t at = 0; at < changes.size() && !cause_;) {
       std::size_t end = at + 1;
@@ -39,19 +67,25 @@ class Application {
         write(at, end);
       at = end;
     }
+    if (!cause_ && stop_.stop_requested()) cause_ = Error{Error::Kind::cancelled, "stopped at the end"};
     if (!cause_) return Applied{writes_};
     Failure failure{.cause = std::move(*cause_)};
-    server_.ignore_stop();
     restore(failure);
     return tl::unexpected(std::move(failure));
   }
 
  private:
+  bool parallel(const Change& change) const {
+    return change.wanted.key.kind == Kind::dashboard ||
+           (change.wanted.key.kind == Kind::rule_group && !rules_move_);
+  }
+
   void write(std::size_t begin, std::size_t end) {
     if (plan_.changes[begin].wanted.key.kind == Kind::routes) {
       write_own_routes(begin);
       return;
     }
+    if (!still_as_planned(begin, end)) return;
     std::vector<Call> calls;
     for (std::size_t i = begin; i < end; ++i) {
       remember_secrets(plan_.changes[i]);
@@ -60,10 +94,8 @@ class Application {
     server_.calls(calls, [&](std::size_t i, Result<Answer> answer) {
       const Change& change = plan_.changes[begin + i];
       if (!answer) {
-        // It may have been carried out all the same, so it is put back, too.
-        if (answer.error().kind != Error::Kind::cancelled ||
-            answer.error().message.find("may have") != std::string::npos)
-          written_.push_back(&change);
+        // It may have been carried out all the same, so it is put back, too; "denied" was never sent.
+        if (answer.error().kind != Error::Kind::denied) written_.push_back(&change);
         note(change, answer.error());
         return;
       }
@@ -85,11 +117,41 @@ class Application {
     });
   }
 
+  /// Of one kind. Leaves but the moment between this look and the write.
+  bool still_as_planned(std::size_t begin, std::size_t end) {
+    // This run's own moves of rules would look like somebody else's.
+    if (plan_.changes[begin].wanted.key.kind == Kind::rule_group && rules_move_) return true;
+    std::vector<Call> looks;
+    for (std::size_t i = begin; i < end; ++i)
+      if (auto call = look(plan_.changes[i])) looks.push_back(std::move(*call));
+    if (looks.empty()) return true;
+    server_.calls(looks, [&](std::size_t i, Result<Answer> answer) {
+      const Change& change = plan_.changes[begin + i];
+      if (!answer) {
+        note(change, answer.error());
+      } else if (!answer->ok() && answer->status != 404) {
+        note(change, server_.error(looks[i], *answer));
+      } else if (Json there = answer->ok() ? std::move(answer->json) : Json();
+                 shown(change, std::move(there)) != change.before.raw) {
+        note(change, {Error::Kind::bad_input, "it was changed by someone else since the plan: run it again"});
+      }
+    });
+    return !cause_;
+  }
+
+  /// The object of the change in what its look showed; null if it is not there.
+  static Json shown(const Change& change, Json answer) {
+    if (change.wanted.key.kind != Kind::contact_point) return answer;
+    for (Json& one : answer)
+      if (one.is_object() && one.value("uid", "") == change.wanted.key.id) return std::move(one);
+    return nullptr;
+  }
+
   void write_own_routes(std::size_t at) {
     const Change& change = plan_.changes[at];
     const Json expected = change.action == Action::create ? Json() : change.before.content;
     const Json subtree = change.action == Action::remove ? Json() : change.wanted.content;
-    auto done = write_routes(server_, change.wanted.key.id, subtree, expected, options_.editable);
+    auto done = write_routes(server_, change.wanted.key.id, subtree, expected);
     if (!done) {
       written_.push_back(&change);
       note(change, done.error());
@@ -111,9 +173,11 @@ class Application {
     if (!cause_) cause_ = Error{error.kind, called(change) + ": " + error.message};
   }
 
-  /// Before a contact point goes: the one moment in which its secrets can still be read, by those who may.
+  /// Before a contact point goes or gets other secrets: the one moment in which the old ones can still be
+  /// read, by those who may.
   void remember_secrets(const Change& change) {
-    if (change.action != Action::remove || change.wanted.key.kind != Kind::contact_point) return;
+    if (change.wanted.key.kind != Kind::contact_point) return;
+    if (change.action != Action::remove && !(change.action == Action::update && change.send_secrets)) return;
     if (change.before.raw.dump().find(kRedacted) == std::string::npos) return;
     const std::string name = change.before.raw.value("name", "");
     const auto answer =
@@ -143,8 +207,9 @@ class Application {
   Result<void> put_back(const Change& change) {
     if (change.wanted.key.kind == Kind::routes) {
       const Json subtree = change.action == Action::create ? Json() : change.before.raw;
-      return write_routes(server_, change.wanted.key.id, subtree, std::nullopt,
-                          change.before.provenance.empty());
+      // Only what this run wrote is taken back: what somebody else made of it meanwhile is theirs.
+      const Json written = change.action == Action::remove ? Json() : change.wanted.content;
+      return write_routes(server_, change.wanted.key.id, subtree, written);
     }
     Call call = *restoring(change);
     if (change.wanted.key.kind == Kind::folder && change.action == Action::create) {
@@ -154,18 +219,28 @@ class Application {
       if (inside->is_array() && !inside->empty())
         return fail(Error::Kind::bad_input, "the folder holds something that this run did not make");
     }
-    if (change.wanted.key.kind == Kind::contact_point && change.action == Action::remove) {
-      const auto known = secret_settings_.find(change.wanted.key.id);
-      if (known != secret_settings_.end())
-        call.body["settings"] = known->second;
-      else if (change.before.raw.dump().find(kRedacted) != std::string::npos)
-        return fail(Error::Kind::denied, "its secret cannot be read back with these credentials");
-    }
+    Change still_there = change;
+    still_there.action = Action::update;
+    const auto known = secret_settings_.find(change.wanted.key.id);
+    const bool secret_lost = change.wanted.key.kind == Kind::contact_point &&
+                             change.action != Action::create && known == secret_settings_.end() &&
+                             change.before.raw.dump().find(kRedacted) != std::string::npos;
+    if (known != secret_settings_.end() && change.wanted.key.kind == Kind::contact_point)
+      call.body["settings"] = known->second;
+    // "[REDACTED]" can only keep what is there.
+    if (secret_lost && change.action == Action::remove) call = *restoring(still_there);
     auto answer = server_.call(call);
+    if (answer && !answer->ok() && change.action == Action::remove && call.method == "POST") {
+      // Perhaps it never went: the failed removal is put back, too.
+      call = *restoring(still_there);
+      answer = server_.call(call);
+    }
     if (!answer) return tl::unexpected(answer.error());
     const bool gone = call.method == "DELETE" && answer->status == 404;
+    if (!answer->ok() && secret_lost)
+      return fail(Error::Kind::denied, "its secret cannot be read back with these credentials");
     if (!answer->ok() && !gone) return tl::unexpected(server_.error(call, *answer));
-    if (change.action != Action::create && !change.wanted.secrets.empty())
+    if (secret_lost && change.action == Action::update && change.send_secrets)
       return fail(Error::Kind::denied, "restored but for its secrets, whose old values cannot be read");
     return {};
   }
@@ -174,6 +249,7 @@ class Application {
   const Plan& plan_;
   const ApplyOptions& options_;
   std::stop_token stop_;
+  bool rules_move_;
   std::vector<const Change*> written_;
   std::map<std::string, Json> secret_settings_;
   std::optional<Error> cause_;

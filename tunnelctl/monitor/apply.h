@@ -33,8 +33,9 @@ struct Failure {
 
 /// In the order of the plan. Dashboards and rule groups go in parallel; whatever shares Alertmanager's
 /// configuration goes one by one, because Grafana loses parallel writes of it. Versions that were seen in
-/// the plan are sent along: what somebody changed in between is an error, not overwritten. When a write
-/// fails, or the stop is requested, everything written so far is put back as the plan saw it.
+/// the plan are sent along, and what has none is read once more: what somebody changed in between is an
+/// error, not overwritten. When a write fails, or the stop is requested, everything written so far is put
+/// back as the plan saw it.
 tl::expected<Applied, Failure> apply(grafana::Server& server, const Plan& plan, const ApplyOptions& options,
                                      std::stop_token stop);
 

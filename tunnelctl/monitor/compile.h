@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ struct CompileOptions {
   std::string grafana_url{};
   /// Base of the runbooks' addresses; empty: the pack's own runbook dashboard.
   std::string runbook_url{};
+  /// Uids of contact points that the server has: with `available`, those need no secret here.
+  std::set<std::string> contact_points{};
   /// The value of a secret; nullopt when neither the environment nor the file has it.
   std::function<std::optional<Secret>(const pack::SecretSource&)> secret{};
 };

@@ -194,7 +194,8 @@ class Compiler {
         "receiver " + receiver.name + ": " +
         (where.environment.empty() ? "make " + file + " readable"
                                    : "set " + where.environment + ", or make " + file + " readable");
-    if (options_.notifications == Notifications::available) {
+    if (options_.notifications == Notifications::available &&
+        !options_.contact_points.contains(object.key.id)) {
       out_.notes.push_back(how + "; left out for now (--notifications available)");
       return false;
     }

@@ -23,7 +23,7 @@ std::string pack_tag(std::string_view pack) {
   return "tunnelctl:" + std::string(pack);
 }
 std::string own_prefix(std::string_view pack) {
-  return "tctl-" + std::string(pack) + "-";
+  return "tctl-" + std::string(pack) + "--";
 }
 
 std::string uid_of(std::string_view text) {

@@ -51,7 +51,8 @@ struct Object {
 /// The marks by which tunnelctl knows its own objects again.
 inline constexpr std::string_view kPackLabel = "tunnelctl_pack";  // on rules, and the matcher of the routes
 std::string pack_tag(std::string_view pack);                      // on dashboards: "tunnelctl:<pack>"
-std::string own_prefix(std::string_view pack);                    // of uids and names: "tctl-<pack>-"
+std::string own_prefix(
+    std::string_view pack);  // of uids and names: "tctl-<pack>--"; no pack's begins another's
 
 /// A uid of at most 40 characters for any text, the same on every run.
 std::string uid_of(std::string_view text);

@@ -1,6 +1,7 @@
 #include "tunnelctl/monitor/observe.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "tunnelctl/monitor/normalise.h"
 
@@ -11,6 +12,7 @@ using grafana::Answer;
 using grafana::Call;
 using grafana::escape;
 
+constexpr std::size_t kManyDashboards = 50;
 constexpr int kPage = 5000;  // the largest that Grafana's search allows
 
 std::string text_of(const Json& object, const char* key) {
@@ -57,81 +59,95 @@ class Observer {
     return answer;
   }
 
-  /// Each path's answer; a 404 is null. `hidden_is_missing`: a 403 too, because Grafana says that of a folder
-  /// which does not exist to everybody but administrators.
-  Result<std::vector<Json>> each(const std::vector<std::string>& paths, bool hidden_is_missing = false) {
+  /// Hands over each path's answer as it comes; what answers 404 is not there. `hidden_is_missing`: a 403
+  /// too, because Grafana says that of a folder which does not exist to everybody but administrators.
+  Result<void> each(const std::vector<std::string>& paths, const std::function<void(std::size_t, Json)>& take,
+                    bool hidden_is_missing = false) {
     std::vector<Call> calls;
     for (const auto& path : paths) calls.push_back({.path = path});
-    std::vector<Json> answers(paths.size());
     std::optional<Error> failed;
     server_.calls(calls, [&](std::size_t i, Result<Answer> answer) {
       if (failed) return;
       if (!answer)
         failed = answer.error();
       else if (answer->status == 404 || (hidden_is_missing && answer->status == 403))
-        answers[i] = nullptr;
+        return;
       else if (!answer->ok() || !answer->json.is_object())
         failed = server_.error(calls[i], *answer);
       else
-        answers[i] = std::move(answer->json);
+        take(i, std::move(answer->json));
     });
     if (failed) return tl::unexpected(*failed);
-    return answers;
+    return {};
   }
 
   Result<void> folders() {
     const auto uids = folder_uids();
     std::vector<std::string> paths;
     for (const auto& uid : uids) paths.push_back("/api/folders/" + escape(uid));
-    auto answers = each(paths, true);
-    if (!answers) return tl::unexpected(answers.error());
-    std::size_t i = 0;
-    for (const auto& uid : uids) {
-      Json& raw = (*answers)[i++];
-      if (raw.is_null()) continue;
-      Seen seen{.content = {{"uid", uid}, {"title", text_of(raw, "title")}},
-                .title = text_of(raw, "title"),
-                .version = raw.value("version", std::int64_t{0})};
-      seen.ours = true;  // a folder bears no mark; its uid is the pack's choice
-      seen.raw = std::move(raw);
-      result_.objects[{Kind::folder, uid}] = std::move(seen);
+    const std::vector<std::string> ids(uids.begin(), uids.end());
+    return each(
+        paths,
+        [&](std::size_t i, Json raw) {
+          Seen seen{.content = {{"uid", ids[i]}, {"title", text_of(raw, "title")}},
+                    .title = text_of(raw, "title"),
+                    .version = raw.value("version", std::int64_t{0})};
+          seen.ours = true;  // a folder bears no mark; its uid is the pack's choice
+          seen.raw = std::move(raw);
+          result_.objects[{Kind::folder, ids[i]}] = std::move(seen);
+        },
+        true);
+  }
+
+  Seen seen_dashboard(Json answer) const {
+    const Json meta = answer.value("meta", Json::object());
+    Json& dashboard = answer["dashboard"];
+    Seen seen{.title = text_of(dashboard, "title"), .folder = text_of(meta, "folderUid")};
+    seen.version = dashboard.value("version", std::int64_t{0});
+    seen.provisioned = meta.value("provisioned", false);
+    for (const auto& pack : packs_)
+      for (const Json& tag : dashboard.value("tags", Json::array()))
+        seen.ours = seen.ours || tag == pack_tag(pack);
+    // A tree takes many times the memory of its text, and there may be thousands.
+    seen.raw = dashboard.dump();
+    seen.content = normalise(Kind::dashboard, std::move(dashboard));
+    return seen;
+  }
+
+  Result<std::set<std::string>> search(const std::string& more) {
+    std::set<std::string> uids;
+    for (int page = 1;; ++page) {
+      auto found = list("/api/search?type=dash-db&limit=" + std::to_string(kPage) +
+                        "&page=" + std::to_string(page) + more);
+      if (!found) return tl::unexpected(found.error());
+      for (const Json& one : *found) uids.insert(text_of(one, "uid"));
+      if (found->size() < kPage) return uids;
     }
-    return {};
   }
 
   Result<void> dashboards() {
     std::set<std::string> uids;
     for (const auto& one : wanted_)
       if (one.key.kind == Kind::dashboard) uids.insert(one.key.id);
+    // One request for each wanted one, unless they are so many that asking which exist at all is cheaper.
+    if (uids.size() > kManyDashboards) {
+      auto all = search("");
+      if (!all) return tl::unexpected(all.error());
+      std::erase_if(uids, [&](const std::string& uid) { return !all->contains(uid); });
+    }
     for (const auto& pack : packs_) {
-      for (int page = 1;; ++page) {
-        auto found = list("/api/search?type=dash-db&limit=" + std::to_string(kPage) +
-                          "&page=" + std::to_string(page) + "&tag=" + escape(pack_tag(pack)));
-        if (!found) return tl::unexpected(found.error());
-        for (const Json& one : *found) uids.insert(text_of(one, "uid"));
-        if (found->size() < kPage) break;
-      }
+      auto marked = search("&tag=" + escape(pack_tag(pack)));
+      if (!marked) return tl::unexpected(marked.error());
+      uids.merge(*marked);
     }
     std::vector<std::string> paths;
     for (const auto& uid : uids) paths.push_back("/api/dashboards/uid/" + escape(uid));
-    auto answers = each(paths);
-    if (!answers) return tl::unexpected(answers.error());
-    std::size_t i = 0;
-    for (const auto& uid : uids) {
-      Json& raw = (*answers)[i++];
-      if (raw.is_null() || !raw.contains("dashboard")) continue;
-      const Json meta = raw.value("meta", Json::object());
-      const Json& dashboard = raw["dashboard"];
-      Seen seen{.title = text_of(dashboard, "title"), .folder = text_of(meta, "folderUid")};
-      seen.content = normalise(Kind::dashboard, dashboard);
-      seen.version = dashboard.value("version", std::int64_t{0});
-      seen.provisioned = meta.value("provisioned", false);
-      for (const auto& pack : packs_)
-        for (const Json& tag : dashboard.value("tags", Json::array()))
-          seen.ours = seen.ours || tag == pack_tag(pack);
-      seen.raw = std::move(raw);
-      result_.objects[{Kind::dashboard, uid}] = std::move(seen);
-    }
+    const std::vector<std::string> ids(uids.begin(), uids.end());
+    auto done = each(paths, [&](std::size_t i, Json answer) {
+      if (answer.contains("dashboard"))
+        result_.objects[{Kind::dashboard, ids[i]}] = seen_dashboard(std::move(answer));
+    });
+    if (!done) return done;
     // Whether a folder could go, too.
     for (const auto& folder : folder_uids()) {
       if (!result_.objects.contains({Kind::folder, folder})) continue;
@@ -153,6 +169,9 @@ class Observer {
     for (const Json& rule : *all) {
       const std::string place = text_of(rule, "folderUID") + "/" + text_of(rule, "ruleGroup");
       result_.rule_places[text_of(rule, "uid")] = place;
+      // Asked for its group, Grafana leaves this out. Files win: they cannot be changed.
+      if (const auto provenance = text_of(rule, "provenance"); !provenance.empty())
+        if (auto& known = provenances_[place]; known != "file") known = provenance;
       const bool ours =
           packs_.contains(text_of(rule.value("labels", Json::object()), std::string(kPackLabel).c_str()));
       if (ours)
@@ -173,21 +192,17 @@ class Observer {
       paths.push_back("/api/v1/provisioning/folder/" + escape(place.substr(0, slash)) + "/rule-groups/" +
                       escape(place.substr(slash + 1)));
     }
-    auto answers = each(paths);
-    if (!answers) return tl::unexpected(answers.error());
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      Json& raw = (*answers)[i];
-      if (!raw.is_null()) result_.objects[{Kind::rule_group, ids[i]}] = seen_group(std::move(raw));
-    }
-    return {};
+    return each(paths, [&](std::size_t i, Json raw) {
+      result_.objects[{Kind::rule_group, ids[i]}] = seen_group(ids[i], std::move(raw));
+    });
   }
 
-  Seen seen_group(Json raw) const {
+  Seen seen_group(const std::string& place, Json raw) const {
     Seen seen{.title = text_of(raw, "title")};
+    if (const auto known = provenances_.find(place); known != provenances_.end())
+      seen.provenance = known->second;
     const Json& rules = raw["rules"];
     for (const Json& rule : rules) {
-      if (const auto provenance = text_of(rule, "provenance"); !provenance.empty())
-        seen.provenance = provenance;
       if (packs_.contains(text_of(rule.value("labels", Json::object()), std::string(kPackLabel).c_str())))
         seen.ours = true;
       else
@@ -265,7 +280,7 @@ class Observer {
         break;
       }
     }
-    tree_provenance_ = text_of(*tree, "provenance");
+    result_.routes_provisioned = text_of(*tree, "provenance") == "file";
     return {};
   }
 
@@ -281,7 +296,7 @@ class Observer {
   grafana::Server& server_;
   const std::vector<Object>& wanted_;
   const std::set<std::string>& packs_;
-  std::string tree_provenance_;
+  std::map<std::string, std::string> provenances_;  // of rules, by "<folder>/<group>"
   Observed result_;
 };
 

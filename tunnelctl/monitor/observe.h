@@ -14,7 +14,7 @@ namespace tunnelctl::monitor {
 
 struct Seen {
   Json content{};  // normalised, comparable with Object::content
-  Json raw{};      // as the API showed it: what a restore writes back
+  Json raw{};      // as the API showed it, a dashboard as text: what a restore writes back
   std::string title{};
   std::string provenance{};  // "", "api", "file", "converted_prometheus"
   std::string folder{};      // of dashboards: the uid of the folder it stands in
@@ -35,6 +35,8 @@ struct Observed {
   std::optional<std::set<std::string>> permissions{};
   /// Uids of folders that hold anything beside what the packs made.
   std::set<std::string> shared_folders{};
+  /// The notification policies come from files on the server: nobody's routes can be changed by the API.
+  bool routes_provisioned = false;
 };
 
 /// Asks for the wanted objects and for whatever carries the packs' marks: list calls, and one request for

@@ -1,9 +1,23 @@
 #include "tunnelctl/monitor/plan.h"
 
 #include <algorithm>
+#include <tuple>
+#include <utility>
 
 namespace tunnelctl::monitor {
 namespace {
+
+/// The large parts leave; what other objects are judged by stays.
+std::pair<Json, Json> take_trees(Seen& seen) {
+  return {std::exchange(seen.content, nullptr), std::exchange(seen.raw, nullptr)};
+}
+
+/// Whether the server lacks one of the secrets: one that it has is shown as "[REDACTED]".
+bool lacks_secret(const Object& wanted, const Seen& seen) {
+  const Json settings = seen.content.value("settings", Json::object());
+  return std::any_of(wanted.secrets.begin(), wanted.secrets.end(),
+                     [&](const auto& one) { return !settings.contains(one.first); });
+}
 
 /// One of these lets a change of that kind pass.
 std::vector<std::vector<std::string>> permissions_for(Kind kind) {
@@ -50,8 +64,7 @@ std::string rule_conflict(const Object& wanted, const Observed& observed) {
 std::string conflict(const Object& wanted, const Seen* seen, const Observed& observed) {
   if (seen != nullptr && seen->provisioned)
     return "comes from files on the server (provenance file); change it there, or remove it from the "
-           "server's "
-           "provisioning";
+           "server's provisioning";
   switch (wanted.key.kind) {
     case Kind::folder:
       if (seen != nullptr && seen->content != wanted.content)
@@ -79,6 +92,11 @@ std::string conflict(const Object& wanted, const Seen* seen, const Observed& obs
                " exists and is not the pack's; Grafana would make one of both. Rename the receiver";
       break;
     }
+    case Kind::routes:
+      if (observed.routes_provisioned)
+        return "the notification policies come from files on the server (provenance file), and the pack's "
+               "routes would be part of them; add them there, or run with --notifications none";
+      break;
     default: break;
   }
   return {};
@@ -106,34 +124,42 @@ std::size_t Plan::count(Action action) const {
       std::count_if(changes.begin(), changes.end(), [&](const Change& one) { return one.action == action; }));
 }
 
-Plan plan(const std::vector<Object>& wanted, const Observed& observed, const std::set<std::string>& packs,
+Plan plan(std::vector<Object> wanted, Observed observed, const std::set<std::string>& packs,
           const PlanOptions& options) {
   Plan result;
   std::set<Key> keys;
   if (!options.destroy) {
-    for (const Object& object : wanted) {
+    for (Object& object : wanted) {
       keys.insert(object.key);
       const auto found = observed.objects.find(object.key);
-      const Seen* seen = found == observed.objects.end() ? nullptr : &found->second;
-      Change change{.wanted = object};
+      Seen* seen = found == observed.objects.end() ? nullptr : &found->second;
+      Change change;
       if (seen == nullptr) {
         change.action = Action::create;
+        change.send_secrets = true;
       } else {
-        change.before = *seen;
         change.differences = differences(seen->content, object.content);
         if (object.key.kind == Kind::dashboard && seen->folder != object.folder)
           change.differences.push_back({"/folderUid", seen->folder, object.folder});
         const bool rotate = options.rotate_secrets && !object.secrets.empty();
+        change.send_secrets = rotate || lacks_secret(object, *seen);
         if (!change.differences.empty() || rotate) change.action = Action::update;
       }
       if (change.action == Action::none) {
         ++result.unchanged;
+        if (seen != nullptr) take_trees(*seen);
         continue;
       }
       change.conflict = conflict(object, seen, observed);
+      if (seen != nullptr) {
+        auto trees = take_trees(*seen);
+        change.before = *seen;
+        std::tie(change.before.content, change.before.raw) = std::move(trees);
+      }
       // A secret that the server has already needs no value here.
       if (change.action == Action::create)
         for (const auto& one : object.missing) result.missing_secrets.push_back(one);
+      change.wanted = std::move(object);
       result.changes.push_back(std::move(change));
     }
   }
@@ -145,6 +171,16 @@ Plan plan(const std::vector<Object>& wanted, const Observed& observed, const std
         if (options.destroy)
           result.notes.push_back("folder " + key.id + " holds things that are not the pack's and stays");
         continue;
+      }
+      if (key.kind == Kind::folder) {
+        // Its uid is all that a folder has in common with the pack; an empty one may be anybody's.
+        const auto own =
+            std::find_if(wanted.begin(), wanted.end(), [&](const Object& one) { return one.key == key; });
+        if (own != wanted.end() && own->title != seen.title) {
+          result.notes.push_back("folder " + key.id + " is called \"" + seen.title + "\", not \"" +
+                                 own->title + "\", and stays");
+          continue;
+        }
       }
       Change change{.action = Action::remove, .before = seen};
       change.wanted.key = key;

@@ -19,6 +19,8 @@ struct Change {
   std::vector<Difference> differences{};
   /// Why it is not ours to change; empty when it is. Apply refuses a plan with conflicts unless forced.
   std::string conflict{};
+  /// Of contact points: the secrets are written, too. Otherwise "[REDACTED]" keeps those the server has.
+  bool send_secrets = false;
 };
 
 struct PlanOptions {
@@ -39,7 +41,8 @@ struct Plan {
   std::size_t count(Action action) const;
 };
 
-Plan plan(const std::vector<Object>& wanted, const Observed& observed, const std::set<std::string>& packs,
+/// Takes its arguments over: of what changes nothing is copied, of what does not nothing is kept.
+Plan plan(std::vector<Object> wanted, Observed observed, const std::set<std::string>& packs,
           const PlanOptions& options);
 
 }  // namespace tunnelctl::monitor

@@ -61,9 +61,11 @@ Json group_body(const Key& key, Json content) {
   return content;
 }
 
-Json contact_point_body(const Object& object) {
-  Json body = object.content;
-  for (const auto& [key, secret] : object.secrets) body["settings"][key] = std::string(secret.reveal());
+Json contact_point_body(const Change& change) {
+  Json body = change.wanted.content;
+  if (change.send_secrets)
+    for (const auto& [key, secret] : change.wanted.secrets)
+      body["settings"][key] = std::string(secret.reveal());
   return body;
 }
 
@@ -111,7 +113,7 @@ std::optional<Call> request(const Change& change, const ApplyOptions& options) {
       return call;
     case Kind::contact_point:
       if (create) call.path = "/api/v1/provisioning/contact-points";
-      call.body = contact_point_body(change.wanted);
+      call.body = contact_point_body(change);
       call.headers = provenance(options.editable);
       return call;
     case Kind::template_group:
@@ -130,6 +132,14 @@ std::optional<Call> request(const Change& change, const ApplyOptions& options) {
       return call;
     case Kind::routes: return std::nullopt;
   }
+  return std::nullopt;
+}
+
+std::optional<Call> look(const Change& change) {
+  const Key& key = change.wanted.key;
+  if (key.kind == Kind::rule_group) return Call{.path = path_of(key)};
+  if (key.kind == Kind::contact_point) return Call{.path = "/api/v1/provisioning/contact-points"};
+  if (key.kind == Kind::template_group && change.action == Action::create) return Call{.path = path_of(key)};
   return std::nullopt;
 }
 
@@ -155,7 +165,7 @@ std::optional<Call> restoring(const Change& change) {
     case Kind::dashboard: {
       call.method = "POST";
       call.path = "/api/dashboards/db";
-      Json dashboard = raw.value("dashboard", Json::object());
+      Json dashboard = Json::parse(raw.get<std::string>());
       dashboard.erase("version");
       call.body = dashboard_body(std::move(dashboard), change.before.folder, true, "restored by tunnelctl");
       return call;
@@ -191,7 +201,7 @@ std::optional<Call> restoring(const Change& change) {
 }
 
 Result<void> write_routes(grafana::Server& server, const std::string& pack, const Json& subtree,
-                          const std::optional<Json>& expected, bool editable) {
+                          const std::optional<Json>& expected) {
   auto tree = server.get(kPolicies);
   if (!tree) return tl::unexpected(tree.error());
   Json routes = tree->value("routes", Json::array());
@@ -200,6 +210,7 @@ Result<void> write_routes(grafana::Server& server, const std::string& pack, cons
       std::find_if(routes.begin(), routes.end(), [&](const Json& one) { return is_of(one, pack); });
   if (expected) {
     const Json there = own == routes.end() ? Json() : normalise(Kind::routes, *own);
+    if (there == (subtree.is_null() ? Json() : normalise(Kind::routes, subtree))) return {};
     if (there != *expected)
       return fail(Error::Kind::bad_input,
                   "the notification routes were changed by someone else since the plan; run it again");
@@ -215,6 +226,9 @@ Result<void> write_routes(grafana::Server& server, const std::string& pack, cons
     return {};
   }
   (*tree)["routes"] = std::move(routes);
+  // The tree is everybody's: who could change it in Grafana's pages still can. And back from "api" to that
+  // there is no way but to delete all of it.
+  const bool editable = tree->value("provenance", "").empty();
   tree->erase("provenance");
   const Call put{
       .method = "PUT", .path = kPolicies, .body = std::move(*tree), .headers = provenance(editable)};

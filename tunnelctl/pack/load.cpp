@@ -14,10 +14,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Short enough that uids made from it keep it, and no name with "--" is the beginning of another's marks.
 bool is_name(std::string_view text) {
-  return !text.empty() && text.size() <= 40 && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
-  });
+  return !text.empty() && text.size() <= 24 && text.front() != '-' && text.back() != '-' &&
+         text.find("--") == std::string_view::npos && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+         });
 }
 
 std::vector<fs::path> shipped_places() {
@@ -211,7 +213,7 @@ Result<Pack> load(const fs::path& folder, Problems& problems) {
   if (manifest.text("kind", true) != "Pack") manifest.problem("kind must be Pack");
   pack.name = manifest.text("name", true);
   if (!is_name(pack.name))
-    manifest.problem("name \"" + pack.name + "\" must be 1 to 40 of a-z, 0-9, - and _");
+    manifest.problem("name \"" + pack.name + "\" must be 1 to 24 of a-z, 0-9, _ and single - inside");
   pack.title = manifest.text("title");
   if (pack.title.empty()) pack.title = pack.name;
   if (const Node* node = manifest.take("folder")) {
@@ -257,6 +259,8 @@ Result<Pack> load(const fs::path& folder, Problems& problems) {
     };
     // Runbooks first: rules and panels link to them.
     if (const auto path = files.text("runbooks"); !path.empty()) {
+      if (fs::path(path).is_absolute())
+        files.problem("runbooks: must be a path relative to this file, as rules and panels name it");
       pack.runbook_folder = (folder / path).lexically_normal();
       pack.runbook_prefix = prefix_of(path);
       load_runbooks(pack.runbook_folder, pack, problems);
