@@ -72,6 +72,9 @@ Result<ExitStatus> run(const AlertList& options, Session& session) {
   if (!server) return tl::unexpected(server.error());
   auto rules = grafana::rule_states(*server, options.filter);
   if (!rules) return tl::unexpected(rules.error());
+  if (rules->empty())
+    if (auto there = folder_exists(*server, options.filter.folder_uid); !there)
+      return tl::unexpected(there.error());
   const bool more = options.limit > 0 && rules->size() > options.limit;
   const auto total = rules->size();
   if (more) rules->resize(options.limit);
@@ -137,7 +140,8 @@ Result<ExitStatus> run(const AlertCreate& options, Session& session) {
     if (!options.folder.empty()) (*rule)["folderUID"] = options.folder;
     if (!options.group.empty()) (*rule)["ruleGroup"] = options.group;
   }
-  if (auto status = obstacles(options.file, grafana::check_rule(*rule), session)) return *status;
+  if (auto status = obstacles(name_of_input(options.file), grafana::check_rule(*rule), session))
+    return *status;
   auto server = session.grafana();
   if (!server) return tl::unexpected(server.error());
   return report(grafana::create_rule(*server, *rule, options.locked), "made",
@@ -149,7 +153,8 @@ Result<ExitStatus> run(const AlertCreate& options, Session& session) {
 Result<ExitStatus> run(const AlertUpdate& options, Session& session) {
   const auto change = read_json(options.file);
   if (!change) return tl::unexpected(change.error());
-  if (auto status = obstacles(options.file, grafana::check_rule_change(*change), session)) return *status;
+  if (auto status = obstacles(name_of_input(options.file), grafana::check_rule_change(*change), session))
+    return *status;
   if (const auto uid = grafana::text_of(*change, "uid"); !uid.empty() && uid != options.uid)
     return fail(Error::Kind::bad_input,
                 options.file + ": uid: is \"" + uid + "\", but the rule to update is " + options.uid);
@@ -158,7 +163,8 @@ Result<ExitStatus> run(const AlertUpdate& options, Session& session) {
   const auto present = grafana::read_rule(*server, options.uid);
   if (!present) return tl::unexpected(present.error());
   const auto wanted = grafana::merged(*present, *change);
-  if (auto status = obstacles(options.file + ", laid over the rule", grafana::check_rule(wanted), session))
+  if (auto status = obstacles(name_of_input(options.file) + ", laid over the rule",
+                              grafana::check_rule(wanted), session))
     return *status;
   if (wanted == *present) {
     if (session.json()) session.out << pretty(*present);
@@ -195,6 +201,9 @@ Result<ExitStatus> run(const AlertState& options, Session& session) {
   filter.with_alerts = true;
   const auto rules = grafana::rule_states(*server, filter);
   if (!rules) return tl::unexpected(rules.error());
+  if (rules->empty())
+    if (auto there = folder_exists(*server, options.filter.folder_uid); !there)
+      return tl::unexpected(there.error());
   if (rules->empty() && !filter.uid.empty())
     return fail(Error::Kind::not_found,
                 "no alert rule has the uid \"" + filter.uid + "\"; see: tunnelctl alert list");

@@ -49,6 +49,9 @@ Result<ExitStatus> run(const DashboardSearch& options, Session& session) {
   if (!server) return tl::unexpected(server.error());
   const auto found = grafana::search_dashboards(*server, options.search);
   if (!found) return tl::unexpected(found.error());
+  if (found->items.empty())
+    for (const auto& uid : options.search.folder_uids)
+      if (auto there = folder_exists(*server, uid); !there) return tl::unexpected(there.error());
   if (session.json()) {
     Json list = Json::array();
     for (const auto& one : found->items)
@@ -137,8 +140,10 @@ void print_summary(const Json& summary, Session& session) {
               ? "-"
               : text(summary["folder"]["title"]) + " (" + text(summary["folder"]["uid"]) + ")")
       << "\n  tags       " << (tags.empty() ? "-" : tags) << "\n  time       "
-      << text(summary["time"]["from"]) << " to " << text(summary["time"]["to"]) << "\n  refresh    "
-      << (text(summary["refresh"]).empty() ? "-" : text(summary["refresh"])) << '\n';
+      << (text(summary["time"]["from"]).empty()
+              ? "-"
+              : text(summary["time"]["from"]) + " to " + text(summary["time"]["to"]))
+      << "\n  refresh    " << (text(summary["refresh"]).empty() ? "-" : text(summary["refresh"])) << '\n';
   if (summary["schema"] != "classic") out << "  schema     " << text(summary["schema"]) << '\n';
   if (summary["provisioned"] == true) out << "  provisioned from a file on the server\n";
   if (!summary["variables"].empty()) {

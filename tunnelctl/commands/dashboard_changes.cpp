@@ -53,7 +53,7 @@ Result<ExitStatus> run(const DashboardCreate& options, Session& session) {
   if (content->is_object() && content->contains("dashboard") && (*content)["dashboard"].is_object())
     *content = Json((*content)["dashboard"]);
   const auto wrong = [&](const std::string& what) {
-    return fail(Error::Kind::bad_input, options.file + ": " + what);
+    return fail(Error::Kind::bad_input, name_of_input(options.file) + ": " + what);
   };
   if (!content->is_object()) return wrong("a dashboard must be a JSON object");
   const bool object = content->contains("spec") && content->contains("metadata");
@@ -121,7 +121,8 @@ Result<grafana::Patched> patched(const grafana::Dashboard& dashboard,
   if (takes_it_away) {
     if (!std::holds_alternative<std::size_t>(place->back()))
       return fail(Error::Kind::bad_input,
-                  "a panel of a schema v2 dashboard stands in its layout too; remove both by their paths");
+                  "in a schema v2 dashboard other parts refer to this one (its layout to a panel): remove "
+                  "all by their paths");
     return grafana::patch(dashboard.content,
                           {{.op = "remove", .path = grafana::written(*place), .value = std::nullopt}});
   }

@@ -147,8 +147,13 @@ Result<ExitStatus> run(const FolderUpdate& options, Session& session) {
   if (!server) return tl::unexpected(server.error());
   const auto present = grafana::read_folder(*server, options.uid);
   if (!present) return tl::unexpected(present.error());
-  return report(grafana::update_folder(*server, *present, options.title, options.parent, options.force),
-                "updated",
+  const auto change = grafana::update_folder(*server, *present, options.title, options.parent, options.force);
+  // What was inherited from the old parent is gone at the new place.
+  if (change && !change->conflict && options.parent)
+    if (const auto again = grafana::read_folder(*server, options.uid);
+        !again && again.error().kind == Error::Kind::denied)
+      session.warn("these credentials may not see the folder at its new place; an admin must grant them");
+  return report(change, "updated",
                 "folder " + options.uid + " was changed meanwhile; run it again, or overwrite with --force",
                 session, *server);
 }

@@ -84,6 +84,13 @@ void build(CLI::App& app, Globals& globals, Chosen& chosen) {
   app.fallthrough();  // the options of all commands may stand behind the command
   add_globals(app, globals);
   add_monitor(app, chosen);
+  add_dashboard(app, chosen);
+  add_folder(app, chosen);
+  add_datasource(app, chosen);
+  add_alert(app, chosen);
+  add_contact_point(app, chosen);
+  add_link(app, chosen);
+  add_org(app, chosen);
   add_explain(app, chosen);
   add_config(app, chosen);
   add_reference(app, chosen);

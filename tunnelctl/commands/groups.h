@@ -9,6 +9,13 @@ namespace tunnelctl {
 void build(CLI::App& app, Globals& globals, Chosen& chosen);
 
 void add_monitor(CLI::App& app, Chosen& chosen);
+void add_dashboard(CLI::App& app, Chosen& chosen);
+void add_folder(CLI::App& app, Chosen& chosen);
+void add_datasource(CLI::App& app, Chosen& chosen);
+void add_alert(CLI::App& app, Chosen& chosen);
+void add_contact_point(CLI::App& app, Chosen& chosen);
+void add_link(CLI::App& app, Chosen& chosen);
+void add_org(CLI::App& app, Chosen& chosen);
 void add_explain(CLI::App& app, Chosen& chosen);
 void add_config(CLI::App& app, Chosen& chosen);
 /// completion, man and reference: made from the command table itself.

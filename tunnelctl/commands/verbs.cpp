@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "common/config_file.h"
+#include "tunnelctl/grafana/folders.h"
 #include "tunnelctl/grafana/json_text.h"
 #include "tunnelctl/terminal/table.h"
 
@@ -37,10 +38,14 @@ std::optional<ExitStatus> unless_confirmed(Session& session, bool yes, const std
   return refuse(session, ExitStatus::failure, "nothing was changed");
 }
 
+std::string name_of_input(const std::string& path) {
+  return path == "-" ? "standard input" : path;
+}
+
 Result<Json> read_json(const std::string& path) {
   if (path == "-") {
     const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-    return grafana::parse_json(text, "standard input");
+    return grafana::parse_json(text, name_of_input(path));
   }
   const auto text = config::read_file(path, kMostInput);
   // Not found is no file of ours: the argument is wrong.
@@ -74,6 +79,13 @@ Result<void> write_file(const std::filesystem::path& path, std::string_view text
 
 std::string pretty(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Result<void> folder_exists(grafana::Server& server, const std::string& uid) {
+  if (uid.empty() || uid == "general") return {};
+  const auto folder = grafana::read_folder(server, uid);
+  if (!folder) return tl::unexpected(folder.error());
+  return {};
 }
 
 void say_shown(const Session& session, std::size_t shown, bool more, const char* noun) {

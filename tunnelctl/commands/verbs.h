@@ -35,6 +35,9 @@ ExitStatus refuse(Session& session, ExitStatus status, std::string_view why);
 /// nullopt when `yes`, or when a person at a terminal agrees to "<what> [y/N]"; else how the program ends.
 std::optional<ExitStatus> unless_confirmed(Session& session, bool yes, const std::string& what);
 
+/// How an input is called in messages.
+std::string name_of_input(const std::string& path);
+
 /// Of a file, or of standard input for "-". Errors: "board.json:3:14: is not valid JSON: ...".
 Result<Json> read_json(const std::string& path);
 /// Whole or not at all: written beside it and renamed.
@@ -42,6 +45,10 @@ Result<void> write_file(const std::filesystem::path& path, std::string_view text
 
 /// Indented, with a line's end.
 std::string pretty(const Json& json);
+
+/// Fails with not_found when a list is empty because the folder that it was asked for does not exist: the
+/// server says nothing then.
+Result<void> folder_exists(grafana::Server& server, const std::string& uid);
 
 /// "shown 100 dashboards, more exist (--limit 0 shows all)", or "2 dashboards".
 void say_shown(const Session& session, std::size_t shown, bool more, const char* noun);

@@ -97,6 +97,7 @@ class RuleCheck {
   }
 
   std::vector<std::string> change() {
+    changes_ = true;
     if (!rule_.is_object()) return {"a change must be a JSON object with the members to set"};
     members();
     return std::move(problems_);
@@ -138,7 +139,7 @@ class RuleCheck {
     if (map.is_null()) return;
     if (!map.is_object()) return problem(key, "must be an object of names and texts");
     for (const auto& item : map.items())
-      if (!item.value().is_string())
+      if (!item.value().is_string() && !(changes_ && item.value().is_null()))
         problem(std::string(key) + "." + item.key(), item.value().dump() + " must be text: \"...\"");
   }
 
@@ -246,6 +247,7 @@ class RuleCheck {
   }
 
   const Json& rule_;
+  bool changes_ = false;  // null takes a member away
   std::vector<std::string> problems_{};
   std::map<std::string, std::size_t> refs_{};
 };

@@ -8,6 +8,7 @@ namespace {
 
 constexpr std::size_t kPage = 1000;  // what Grafana itself answers when nobody says more; 5000 is its limit
 constexpr std::size_t kLongestUid = 40;
+constexpr const char* kFolder = "grafana.app/folder";  // an annotation
 constexpr const char* kGroup = "/apis/dashboard.grafana.app/";
 
 std::string apis_path(const std::string& api, const std::string& name_space, const std::string& uid) {
@@ -113,7 +114,7 @@ Result<Saved> create_v2(Server& server, const Json& content, const std::string& 
             {"kind", "Dashboard"},
             {"metadata", metadata},
             {"spec", object["spec"]}};
-  set_annotation(object, "grafana.app/folder", folder);
+  set_annotation(object, kFolder, folder);
   set_annotation(object, "grafana.app/message", options.message);
   const auto uid = text_of(metadata, "name");
   auto space = name_space(server);
@@ -145,6 +146,12 @@ std::string wrong_uid(std::string_view uid) {
   return "";
 }
 
+Error error_of_one(const Server& server, const Call& call, const Answer& answer) {
+  auto error = server.error(call, answer);
+  if (answer.status == 403) error.message += "; or it does not exist";
+  return error;
+}
+
 Result<Dashboard> read_dashboard(Server& server, const std::string& uid) {
   const std::array<Call, 2> calls{Call{.path = "/api/dashboards/uid/" + escape(uid)},
                                   Call{.path = "/api/frontend/settings"}};
@@ -152,6 +159,7 @@ Result<Dashboard> read_dashboard(Server& server, const std::string& uid) {
                                         fail(Error::Kind::bug, "unanswered")};
   server.calls(calls,
                [&](std::size_t index, Result<Answer> answer) { answers.at(index) = std::move(answer); });
+  if (answers[0] && !answers[0]->ok()) return tl::unexpected(error_of_one(server, calls[0], *answers[0]));
   auto found = object_of(server, calls[0], std::move(answers[0]), "dashboard");
   if (!found) return tl::unexpected(found.error());
   if (!member(*found, "dashboard").is_object())
@@ -216,12 +224,10 @@ Result<Saved> save_dashboard(Server& server, const Dashboard& dashboard, const S
 
 Result<Saved> create_dashboard(Server& server, const Json& content, const std::string& folder_uid,
                                const SaveOptions& options) {
-  if (is_v2(content)) return create_v2(server, content, folder_uid, options);
-  const auto uid = text_of(content, "uid");
-  Json body = content;
-  body.erase("id");       // of one server
-  body.erase("version");  // of one history; without it an existing one is a conflict
+  const bool object = content.contains("spec") && content.contains("metadata");
+  const auto uid = object ? text_of(content["metadata"], "name") : text_of(content, "uid");
   std::string folder = folder_uid;
+  if (object && folder.empty()) folder = text_of(member(content["metadata"], "annotations"), kFolder);
   if (options.force && folder.empty()) {
     // A save that names no folder would move it out of the one it is in.
     const auto present = read_dashboard(server, uid);
@@ -230,6 +236,10 @@ Result<Saved> create_dashboard(Server& server, const Json& content, const std::s
     else if (present.error().kind != Error::Kind::not_found)
       return tl::unexpected(present.error());
   }
+  if (is_v2(content)) return create_v2(server, content, folder, options);
+  Json body = content;
+  body.erase("id");       // of one server
+  body.erase("version");  // of one history; without it an existing one is a conflict
   return save_classic(server, std::move(body), uid, folder, options);
 }
 

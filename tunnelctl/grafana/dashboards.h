@@ -87,6 +87,10 @@ struct Version {
 /// Newest first.
 Result<Part<Version>> dashboard_versions(Server& server, const std::string& uid, std::size_t limit);
 
+/// What a failed read of one thing means: a 403 may stand for one that does not exist, since who is no admin
+/// is asked for a permission on it first.
+Error error_of_one(const Server& server, const Call& call, const Answer& answer);
+
 /// What a uid may be: letters, digits, - and _, at most 40. "" when it is fine, else what is wrong.
 std::string wrong_uid(std::string_view uid);
 

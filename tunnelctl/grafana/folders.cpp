@@ -61,9 +61,14 @@ Result<Part<Folder>> list_folders(Server& server, const std::string& parent_uid,
 }
 
 Result<Folder> read_folder(Server& server, const std::string& uid) {
-  auto found = server.get(path_of(uid));
+  const Call call{.path = path_of(uid)};
+  auto found = server.call(call);
   if (!found) return tl::unexpected(found.error());
-  return folder_of(*found);
+  if (!found->ok()) return tl::unexpected(error_of_one(server, call, *found));
+  if (!found->json.is_object())
+    return fail(Error::Kind::unavailable,
+                "GET " + server.url() + call.path + ": the answer is no folder: " + message_of(*found));
+  return folder_of(found->json);
 }
 
 Result<FolderCounts> count_folder(Server& server, const std::string& uid) {

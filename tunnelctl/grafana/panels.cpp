@@ -152,14 +152,21 @@ std::vector<Panel> panels_of(const Json& content) {
 
 Result<Location> find(const Json& content, const Selector& selector) {
   const bool v2 = is_v2(content);
+  const auto step = [](const char* name) { return Step(std::string(name)); };
+  // Schema v2 wraps each part: {"kind": ..., "spec": {what people mean}}.
+  const auto item = [&](const Location& list, const char* key, const std::string& name,
+                        const char* kind) -> Result<Location> {
+    if (!v2) return find_item(content, list, {step(key)}, name, kind);
+    auto place = find_item(content, list, {step("spec"), step(key)}, name, kind);
+    if (place) place->push_back(step("spec"));
+    return place;
+  };
   if (!selector.variable.empty()) {
     if (!selector.panel.empty() || !selector.query.empty())
       return fail(Error::Kind::bad_input,
                   "--var names a variable of the dashboard; it cannot stand beside --panel or --query");
-    return v2 ? find_item(content, {std::string("variables")}, {std::string("spec"), std::string("name")},
-                          selector.variable, "variable")
-              : find_item(content, {std::string("templating"), std::string("list")}, {std::string("name")},
-                          selector.variable, "variable");
+    return item(v2 ? Location{step("variables")} : Location{step("templating"), step("list")}, "name",
+                selector.variable, "variable");
   }
   if (selector.panel.empty()) {
     if (!selector.query.empty())
@@ -169,12 +176,9 @@ Result<Location> find(const Json& content, const Selector& selector) {
   }
   auto panel = find_panel(content, selector.panel);
   if (!panel || selector.query.empty()) return panel;
-  if (v2)
-    return find_item(content,
-                     below(*panel, {std::string("data"), std::string("spec"), std::string("queries")}),
-                     {std::string("spec"), std::string("refId")}, selector.query, "query");
-  return find_item(content, below(*panel, {std::string("targets")}), {std::string("refId")}, selector.query,
-                   "query");
+  return item(
+      v2 ? below(*panel, {step("data"), step("spec"), step("queries")}) : below(*panel, {step("targets")}),
+      "refId", selector.query, "query");
 }
 
 Json summary(const Dashboard& dashboard) {

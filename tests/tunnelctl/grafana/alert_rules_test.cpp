@@ -139,7 +139,9 @@ TEST(AlertRuleChange, IsLaidOverTheRuleAndKeepsTheRest) {
   EXPECT_EQ(rule["data"], kRule["data"]);
   EXPECT_THAT(check_rule_change(Json::parse(R"({"fro": "10m"})")),
               Contains(HasSubstr("fro: is no member of an alert rule")));
-  EXPECT_THAT(check_rule_change(Json::parse(R"({"for": "10m"})")), IsEmpty());
+  EXPECT_THAT(check_rule_change(Json::parse(R"({"for": "10m", "labels": {"team": null}})")), IsEmpty());
+  EXPECT_THAT(check_rule_change(Json::parse(R"({"labels": {"team": 7}})")),
+              Contains(HasSubstr("must be text")));
 }
 
 }  // namespace

@@ -32,8 +32,8 @@ TEST(PanelSelector, FindsPartsByWhatDoesNotMove) {
   EXPECT_EQ(where(kClassic, {.panel = "Folded", .query = "L"}), "$.panels[3].panels[0].targets[0]");
   EXPECT_EQ(where(kClassic, {.variable = "job"}), "$.templating.list[0]");
   EXPECT_EQ(where(kV2, {.panel = "Up"}), "$.elements.panel-1.spec");
-  EXPECT_EQ(where(kV2, {.panel = "1", .query = "A"}), "$.elements.panel-1.spec.data.spec.queries[0]");
-  EXPECT_EQ(where(kV2, {.variable = "job"}), "$.variables[0]");
+  EXPECT_EQ(where(kV2, {.panel = "1", .query = "A"}), "$.elements.panel-1.spec.data.spec.queries[0].spec");
+  EXPECT_EQ(where(kV2, {.variable = "job"}), "$.variables[0].spec");
 }
 
 TEST(PanelSelector, RefusesWhatFitsSeveralAndNamesWhatThereIs) {
