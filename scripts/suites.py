@@ -304,11 +304,11 @@ SUITES = {
     "scripts": ("scripts, and what the documents promise", pytest("tests/scripts tests/artifacts")),
     "e2e": ("end to end, release", pytest("tests/e2e", preset="release")),
     "asan": ("unit tests under ASan and UBSan", unit("asan")),
-    "asan-e2e": ("short end to end under ASan and UBSan", pytest("tests/e2e", preset="asan", only="short")),
+    "asan-e2e": ("short end to end under ASan and UBSan", pytest("tests/e2e", preset="asan", only="short or short_client")),
     "tsan": ("unit tests under TSan", unit("tsan")),
     "tsan-e2e": ("short end to end under TSan", pytest("tests/e2e", preset="tsan", only="short")),
     "fuzz": ("fuzz targets, a short run each", fuzz),
-    "e2e-short": ("short end to end, release", pytest("tests/e2e", preset="release", only="short")),
+    "e2e-short": ("short end to end, release", pytest("tests/e2e", preset="release", only="short or short_client")),
 }
 EVERYTHING = [name for name in SUITES if name != "e2e-short"]
 QUICK = ["format", "syntax", "unit", "scripts", "e2e-short"]

@@ -25,7 +25,7 @@ def test_a_plan_only_reads_and_names_all_that_it_would_make(double, grafana, tun
     assert f"{pack.objects()} to create, 0 to update, 0 to delete, 0 unchanged." in text
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_the_second_setup_writes_nothing(grafana, tunnelctl, pack):
     first = set_up(tunnelctl, pack)
     assert "Applied." in first.err and f"{grafana.url}/d/{pack.name}-one" in first.out
