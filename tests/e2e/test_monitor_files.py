@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from programs.monitoring import set_up
-from programs.packs import PAGERDUTY, SLACK
-from programs.tunnelctl import BAD_INPUT, CHANGES, FAILED, OK, USAGE, Tunnelctl
+from programs.packs import PAGERDUTY, SLACK, dashboard, panel
+from programs.tunnelctl import BAD_INPUT, CHANGES, CONFLICT, FAILED, OK, USAGE, Tunnelctl
 
 FORMATS = ["grafana-files", "prometheus", "alertmanager", "kubernetes", "grafana-operator", "terraform"]
 
@@ -140,19 +140,44 @@ def test_the_guide_without_and_with_a_server(anywhere, grafana, tunnelctl, pack,
 
 
 def test_what_is_exported_is_a_pack_that_changes_nothing(grafana, tunnelctl, pack, tmp_path):
-    """There and back: the exported dashboards and rules are those of the server, without its ids and secrets."""
+    """There and back: the same dashboards and rules, without the server's ids and secrets."""
     set_up(tunnelctl, pack)
-    ended = tunnelctl.monitor("export", "--help")
-    if "--out" not in ended.out:
-        pytest.skip("this tunnelctl has no monitor export yet")
-    tunnelctl.monitor("export", pack.directory, "--out", tmp_path / "copy").expect(OK)
+    before = grafana.snapshot()
+    tunnelctl.monitor("export", "--folder", pack.folder, "--name", pack.name, "--title", pack.manifest["title"], "--out",
+                      tmp_path / "copy").expect(OK)
+    assert grafana.snapshot() == before
     written = _texts(tmp_path / "copy")
-    assert any(name.endswith(".json") for name in written) and any(name.endswith("pack.yaml") for name in written)
+    assert "pack.yaml" in written
     for name, text in written.items():
         assert PAGERDUTY not in text and SLACK not in text
         if name.endswith(".json"):
             content = json.loads(text)
             assert content.get("id") is None and "version" not in content
+    alerts = {rule["alert"] for name, text in written.items() if name.endswith(".rules.yaml")
+              for group in yaml.safe_load(text)["groups"] for rule in group["rules"]}
+    assert alerts == {"E2eDown", "E2eFlapping", "E2eSlow"}
     plan = tunnelctl.monitor("plan", tmp_path / "copy", "-o", "json")
     assert plan.code in (OK, CHANGES), plan
-    assert [one for one in plan.json()["changes"] if one["kind"] == "dashboard"] == []
+    changed = [one for one in plan.json()["changes"] if one["kind"] in ("folder", "dashboard", "rule group")]
+    assert changed == [], json.dumps(changed, indent=1)
+
+
+def test_what_was_made_by_hand_is_exported_as_a_pack_that_can_be_set_up(grafana, tunnelctl, tmp_path):
+    grafana.api("POST", "/api/folders", {"uid": "e2e-hand", "title": "By hand"})
+    grafana.save_dashboard({**dashboard("e2e-hand-made", "Made by hand", panel(1, "Up", "up")), "id": None}, "e2e-hand")
+    tunnelctl.monitor("export", "--folder", "e2e-hand", "--name", "e2e-hand", "--no-notifications", "--out",
+                      tmp_path / "copy").expect(OK)
+    other = tmp_path / "copy"
+    # The dashboard is not marked as the pack's yet: taking it over is what --force is for.
+    tunnelctl.monitor("plan", other).expect(CONFLICT)
+    tunnelctl.monitor("setup", other, "--force", "--skip-verify").expect(OK)
+    tunnelctl.monitor("plan", other).expect(OK)
+
+
+@pytest.mark.parametrize("arguments, code", [(["--folder", "e2e-nowhere", "--name", "e2e-x"], None),
+                                             (["--folder", "e2e-nowhere", "--name", "a--b"], None),
+                                             (["--name", "e2e-x"], USAGE)])
+def test_an_export_that_cannot_be(grafana, tunnelctl, tmp_path, arguments, code):
+    ended = tunnelctl.monitor("export", *arguments, "--out", tmp_path / "copy")
+    assert ended.code not in (OK, CHANGES) and code in (None, ended.code), ended
+    assert ended.err and not (tmp_path / "copy").exists()
