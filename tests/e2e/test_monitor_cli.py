@@ -165,7 +165,8 @@ def test_a_reader_that_leaves_early_breaks_nothing(grafana, tunnelctl, pack):
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([str(Tunnelctl.program()), "monitor", "plan", str(pack.directory), "-o", "json"],
-                          stdout=write, stderr=subprocess.PIPE, env={**os.environ, **tunnelctl.environment}, timeout=30, check=False)
+                          stdout=write, stderr=subprocess.PIPE, env={**os.environ, **tunnelctl.environment},
+                          timeout=30, check=False)
     os.close(write)
     assert done.returncode in (1, 2), done
 

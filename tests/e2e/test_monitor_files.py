@@ -143,8 +143,8 @@ def test_what_is_exported_is_a_pack_that_changes_nothing(grafana, tunnelctl, pac
     """There and back: the same dashboards and rules, without the server's ids and secrets."""
     set_up(tunnelctl, pack)
     before = grafana.snapshot()
-    tunnelctl.monitor("export", "--folder", pack.folder, "--name", pack.name, "--title", pack.manifest["title"], "--out",
-                      tmp_path / "copy").expect(OK)
+    tunnelctl.monitor("export", "--folder", pack.folder, "--name", pack.name, "--title", pack.manifest["title"],
+                      "--out", tmp_path / "copy").expect(OK)
     assert grafana.snapshot() == before
     written = _texts(tmp_path / "copy")
     assert "pack.yaml" in written
