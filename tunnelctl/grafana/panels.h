@@ -27,8 +27,8 @@ struct Selector {
   bool empty() const { return panel.empty() && query.empty() && variable.empty(); }
 };
 
-/// Where that part stands (in schema v2: its spec); the root for an empty selector. Fails with not_found, listing what there is, and
-/// with bad_input when the name fits several.
+/// Where that part stands (in schema v2: its spec); the root for an empty selector. Fails with not_found,
+/// listing what there is, and with bad_input when the name fits several.
 Result<Location> find(const Json& content, const Selector& selector);
 
 /// Title, folder, variables, panels and their queries:
