@@ -258,7 +258,7 @@ inline constexpr std::array kAll{
     Metric{kQueueFillRatio,
            Type::gauge,
            {},
-           "",
+           "ratio",
            "How full the fullest user's queue is, 0 to 1.",
            Since::planned},
     Metric{kCircuitBreakerState,

@@ -41,7 +41,8 @@ TEST(Cli, PrintsItsVersionOnStdout) {
 TEST(Cli, HelpNamesEveryExitStatus) {
   const auto ended = call({"--help"});
   EXPECT_EQ(ended.status, ExitStatus::ok);
-  for (const char* line : {"  0   ", "  1   ", "  2   ", "  69  ", "  75  ", "  77  ", "  78  "})
+  for (const char* line : {"  0    ", "  1    ", "  2    ", "  64   ", "  65   ", "  69   ", "  73   ",
+                           "  75   ", "  77   ", "  78   ", "  130  "})
     EXPECT_THAT(ended.out, HasSubstr(line));
 }
 
@@ -65,9 +66,9 @@ TEST(Cli, ExplainsEveryPageItWasBuiltWith) {
   }
 }
 
-TEST(Cli, AnUnknownCodeIsAUsageErrorOfOneLine) {
+TEST(Cli, AnUnknownCodeIsBadInputToldInOneLine) {
   const auto ended = call({"explain", "TUNNEL_9\n99"});
-  EXPECT_EQ(ended.status, ExitStatus::usage);
+  EXPECT_EQ(ended.status, ExitStatus::bad_input);
   EXPECT_THAT(ended.err, HasSubstr("\"TUNNEL_9?99\""));
   EXPECT_EQ(ended.err.find('\n'), ended.err.size() - 1);
 }
@@ -85,9 +86,9 @@ TEST(Cli, EachKindOfErrorHasItsExitStatus) {
     Error::Kind kind;
     ExitStatus status;
   } rows[] = {
-      {Error::Kind::bad_input, ExitStatus::usage},   {Error::Kind::not_found, ExitStatus::failure},
-      {Error::Kind::denied, ExitStatus::denied},     {Error::Kind::unavailable, ExitStatus::unavailable},
-      {Error::Kind::timed_out, ExitStatus::gave_up}, {Error::Kind::cancelled, ExitStatus::failure},
+      {Error::Kind::bad_input, ExitStatus::bad_input}, {Error::Kind::not_found, ExitStatus::failure},
+      {Error::Kind::denied, ExitStatus::denied},       {Error::Kind::unavailable, ExitStatus::unavailable},
+      {Error::Kind::timed_out, ExitStatus::gave_up},   {Error::Kind::cancelled, ExitStatus::interrupted},
       {Error::Kind::bug, ExitStatus::failure},
   };
   for (const auto& row : rows) EXPECT_EQ(exit_status(row.kind), row.status);

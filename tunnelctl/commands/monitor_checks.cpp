@@ -7,6 +7,7 @@
 #include "tunnelctl/commands/monitor.h"
 #include "tunnelctl/lint/lint.h"
 #include "tunnelctl/monitor/report.h"
+#include "tunnelctl/monitor/time_range.h"
 #include "tunnelctl/terminal/table.h"
 
 namespace tunnelctl {
@@ -103,6 +104,9 @@ Result<ExitStatus> run(const Verify& options, Session& session) {
     if (!parsed) return fail(Error::Kind::bad_input, std::string(name) + ": " + parsed.error().message);
     *target = *parsed;
   }
+  const auto now = std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
+  if (const auto range = monitor::time_range(options.from, options.to, now); !range)
+    return tl::unexpected(range.error());
   if (session.globals.parallel > 0) verify.parallel = session.globals.parallel;
   verify.progress = [&session](std::size_t done, std::size_t all) {
     session.progress(std::to_string(done) + "/" + std::to_string(all) + " queries");

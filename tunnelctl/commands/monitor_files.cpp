@@ -60,6 +60,7 @@ Result<ExitStatus> run(const Render& options, Session& session) {
     if (!format) return tl::unexpected(format.error());
     render.formats.push_back(*format);
   }
+  render.format_folders = options.formats.size() != 1;
   auto uids = assignments(options.datasources, "--datasource");
   if (!uids) return tl::unexpected(uids.error());
   render.datasource_uids = std::move(*uids);
