@@ -3,40 +3,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
-#include <fstream>
 
-#include <openssl/evp.h>
-
+#include "common/http_access.h"
 #include "common/http_url.h"
 
 namespace tunnelctl::grafana {
 namespace {
 
 constexpr std::size_t kMaxAnswer = 256 * 1024 * 1024;  // all rules of a large organisation in one list
-constexpr std::size_t kMaxQuoted = 400;
-
-std::string base64(std::string_view text) {
-  std::string result(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const int length =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(result.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  result.resize(static_cast<std::size_t>(length));
-  return result;
-}
-
-std::string trimmed(std::string text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
-  const auto first = text.find_first_not_of(" \r\n\t");
-  return first == std::string::npos ? std::string() : text.substr(first);
-}
-
-/// One harmless line: the text comes from the network and goes to a terminal.
-std::string quotable(std::string text) {
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
-  if (text.size() > kMaxQuoted) text = text.substr(0, kMaxQuoted) + "...";
-  return text;
-}
 
 std::string without_query(const std::string& path) {
   return path.substr(0, path.find('?'));
@@ -134,18 +108,18 @@ std::string message_of(const Answer& answer) {
       if (const auto extra = answer.json.find("extra"); extra != answer.json.end() && extra->is_object())
         if (const auto inner = extra->find("error"); inner != extra->end() && inner->is_string())
           message += ": " + inner->get<std::string>();
-      return quotable(message);
+      return http::one_line(message);
     }
     // Queries: {"results": {"A": {"error": ...}}}
     if (const auto results = answer.json.find("results");
         results != answer.json.end() && results->is_object())
       for (const auto& [ref, result] : results->items())
         if (result.is_object() && result.contains("error") && result["error"].is_string())
-          return quotable(ref + ": " + result["error"].get<std::string>());
+          return http::one_line(ref + ": " + result["error"].get<std::string>());
   }
   if (answer.content_type.find("html") != std::string::npos)
     return "the answer is a web page; is the URL the root of Grafana?";
-  return quotable(trimmed(answer.text));
+  return http::one_line(answer.text);
 }
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -169,13 +143,10 @@ Result<Server> Server::make(Connection connection, std::stop_token stop) {
                     ": would send the token unprotected; use https, or say --allow-plain-http (in a context: "
                     "allow_plain_http: true) where the network itself protects the way");
   if (!connection.token_file.empty()) {
-    std::ifstream file(connection.token_file);
-    std::string token;
-    if (!file || !std::getline(file, token) || trimmed(token).empty())
-      return fail(Error::Kind::bad_input, connection.token_file.string() +
-                                              ": the token file cannot be read or is empty (--token-file, "
-                                              "GRAFANA_SERVICE_ACCOUNT_TOKEN_FILE)");
-    connection.token = Secret(trimmed(token));
+    auto token = http::read_token(connection.token_file,
+                                  "the token file (--token-file, GRAFANA_SERVICE_ACCOUNT_TOKEN_FILE)");
+    if (!token) return tl::unexpected(token.error());
+    connection.token = std::move(*token);
   }
   http::ClientOptions options;
   options.tls = connection.tls;
@@ -191,7 +162,7 @@ Result<Server> Server::make(Connection connection, std::stop_token stop) {
   if (!as.token.empty())
     impl->authorization = "Bearer " + std::string(as.token.reveal());
   else if (!as.username.empty())
-    impl->authorization = "Basic " + base64(as.username + ":" + std::string(as.password.reveal()));
+    impl->authorization = http::basic_authorization(as.username, as.password);
   return Server(std::move(impl));
 }
 

@@ -399,7 +399,7 @@ class Verification {
     }
     for (auto& task : tasks_)
       if (task.allowed != nullptr && !needed[task.allowed])
-        say(task.check, "the entry " + task.allowed->object + " of allow_empty is no longer needed");
+        say(task.check, "has data, though " + task.allowed->object + " may be empty");
   }
 
   void add(Check check) {

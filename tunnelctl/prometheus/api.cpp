@@ -1,50 +1,16 @@
 #include "tunnelctl/prometheus/api.h"
 
-#include <openssl/evp.h>
-
 #include <cstdlib>
-#include <fstream>
 
+#include "common/http_access.h"
 #include "common/http_url.h"
-#include "common/utf8.h"
 
 namespace tunnelctl::prometheus {
 namespace {
 
 constexpr std::size_t kMaxAnswer = 256 * 1024 * 1024;
-constexpr std::size_t kMaxQuoted = 600;
 /// Servers and proxies take request lines of 8 KiB at least; the rest is room for host and path.
 constexpr std::size_t kMaxQuery = 6'000;
-
-std::string base64(std::string_view text) {
-  std::string result(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const int length =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(result.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  result.resize(static_cast<std::size_t>(length));
-  return result;
-}
-
-std::string trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(" \r\n\t");
-  if (first == std::string_view::npos) return {};
-  return std::string(text.substr(first, text.find_last_not_of(" \r\n\t") + 1 - first));
-}
-
-/// One harmless line: the text comes from the network and goes to a terminal.
-std::string quotable(std::string_view text) {
-  std::string result;
-  for (std::size_t at = 0; at < text.size() && result.size() < kMaxQuoted;) {
-    const std::size_t length = utf8::character_at(text, at);
-    const auto byte = static_cast<unsigned char>(text[at]);
-    if (length == 0 || byte < 0x20 || byte == 0x7F)
-      result += length == 0 ? '?' : ' ';
-    else
-      result += text.substr(at, length);
-    at += length == 0 ? 1 : length;
-  }
-  return result.size() < kMaxQuoted ? result : result + "...";
-}
 
 std::string text_of(const Json& object, const char* key) {
   const auto found = object.find(key);
@@ -57,13 +23,13 @@ std::string message_of(const http::Response& response) {
   if (json.is_object()) {
     if (const auto error = text_of(json, "error"); !error.empty()) {
       const auto type = text_of(json, "errorType");
-      return quotable(type.empty() ? error : type + ": " + error);
+      return http::one_line(type.empty() ? error : type + ": " + error);
     }
-    if (const auto message = text_of(json, "message"); !message.empty()) return quotable(message);
+    if (const auto message = text_of(json, "message"); !message.empty()) return http::one_line(message);
   }
   if (response.content_type.find("html") != std::string::npos)
     return "the answer is a web page; is the URL the API's?";
-  return quotable(trimmed(response.body));
+  return http::one_line(response.body);
 }
 
 std::string encoded(const Parameters& parameters) {
@@ -91,13 +57,9 @@ Result<Api> Api::make(Connection connection, std::stop_token stop) {
   if (auto url = http::parse_url(connection.url); !url)
     return fail(Error::Kind::bad_input, connection.url_setting + ": " + url.error().message);
   if (!connection.token_file.empty()) {
-    std::ifstream file(connection.token_file);
-    std::string token;
-    if (!file || !std::getline(file, token) || trimmed(token).empty())
-      return fail(Error::Kind::bad_input, connection.token_file.string() +
-                                              ": the token file cannot be read or is empty (" +
-                                              connection.token_setting + ")");
-    connection.token = Secret(trimmed(token));
+    auto token = http::read_token(connection.token_file, connection.token_setting);
+    if (!token) return tl::unexpected(token.error());
+    connection.token = std::move(*token);
   }
   http::ClientOptions options;
   options.tls = connection.tls;
@@ -113,8 +75,7 @@ Result<Api> Api::make(Connection connection, std::stop_token stop) {
   if (!as.token.empty())
     api.headers_.push_back({"Authorization", "Bearer " + std::string(as.token.reveal())});
   else if (!as.username.empty())
-    api.headers_.push_back(
-        {"Authorization", "Basic " + base64(as.username + ":" + std::string(as.password.reveal()))});
+    api.headers_.push_back({"Authorization", http::basic_authorization(as.username, as.password)});
   if (!as.tenant.empty()) api.headers_.push_back({"X-Scope-OrgID", as.tenant});
   for (const auto& [name, value] : as.headers) api.headers_.push_back({name, value});
   return api;

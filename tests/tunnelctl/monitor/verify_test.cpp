@@ -105,7 +105,7 @@ TEST(VerifyDirectly, NotesAnExceptionThatIsNoLongerNeeded) {
   const ScriptedApi api(prometheus_api());
   const Verified result = verify_directly(api, pack);
   EXPECT_TRUE(result.good);
-  EXPECT_THAT(the(result, "one/1/A").message, HasSubstr("one/1 of allow_empty is no longer needed"));
+  EXPECT_THAT(the(result, "one/1/A").message, HasSubstr("has data, though one/1 may be empty"));
   // Its other target is still empty.
   EXPECT_THAT(the(result, "one/2/A").message, IsEmpty());
 }
