@@ -55,6 +55,10 @@ Compiled compile(const pack::Pack& pack, const CompileOptions& options) {
                          .title = pack.folder_title,
                          .content = {{"uid", pack.folder_uid}, {"title", pack.folder_title}},
                          .place = {pack.manifest.string()}});
+  if (options.target != Target::grafana && !pack.rule_files.empty())
+    out.notes.push_back("Prometheus reads its rules from files: tunnelctl monitor render " + pack.name +
+                        " --format prometheus writes them; monitor verify --target " +
+                        (options.target == Target::all ? "all" : "prometheus") + " says whether it has them");
   if (options.target != Target::prometheus) {
     if (options.notifications != Notifications::none) compile_notifications(pack, options, out);
     compile_rules(pack, options, out);

@@ -47,7 +47,8 @@ void load_rules(const std::filesystem::path& path, Pack& pack, Problems& problem
     group.name = reader.text("name", true);
     group.interval = reader.duration("interval");
     group.labels = reader.text_map("labels");
-    reader.ignore({"limit", "query_offset", "partial_response_strategy"});
+    for (const char* key : {"limit", "query_offset", "partial_response_strategy"})
+      if (const Node* value = reader.take(key)) group.more[key] = to_json(*value);
     for (const Node& rule : reader.list("rules"))
       group.rules.push_back(read_rule(rule, path.string(), group.name, problems));
     reader.finish();

@@ -64,6 +64,8 @@ struct RuleGroup {
   std::string name{};
   std::optional<std::chrono::milliseconds> interval{};  // unset: the server's default, one minute
   Texts labels{};
+  /// limit, query_offset and partial_response_strategy as written: Prometheus' alone.
+  Json more = Json::object();
   std::vector<Rule> rules{};
 };
 

@@ -110,7 +110,9 @@ Json whole_rule(Json rule) {
 }
 
 Json prometheus_group(const Work& work, const pack::RuleGroup& group) {
-  Json result{{"name", group.name}, {"rules", Json::array()}};
+  Json result = group.more;
+  result["name"] = group.name;
+  result["rules"] = Json::array();
   if (group.interval) result["interval"] = pack::duration_text(*group.interval);
   // Without any server, a link to its pages would be half a link: the page's path in the repository says
   // more.

@@ -123,7 +123,7 @@ TEST(Prometheus, NamesTheSettingThatCannotBeUsed) {
       {{}, "set --prometheus-url"},
       {{.url = "prometheus:9090"}, "--prometheus-url: "},
       {{.url = "http://127.0.0.1:1", .token_file = "/nowhere/token"},
-       "/nowhere/token: the token file cannot be read"},
+       "--prometheus-token-file: /nowhere/token: cannot be read"},
   };
   for (const auto& one : cases) {
     const auto server = Server::make(one.connection);
