@@ -32,7 +32,7 @@ std::string basic_authorization(std::string_view user, const Secret& password) {
 Result<Secret> read_token(const std::filesystem::path& path, std::string_view setting) {
   const auto text = config::read_file(path, kLongestToken);
   if (!text) return fail(Error::Kind::bad_input, std::string(setting) + ": " + text.error().message);
-  const auto token = trimmed(text->substr(0, text->find('\n')));
+  const auto token = trimmed(std::string_view(*text).substr(0, text->find('\n')));
   if (token.empty())
     return fail(Error::Kind::bad_input, std::string(setting) + ": " + path.string() + ": holds no token");
   return Secret(std::string(token));
