@@ -72,11 +72,9 @@ Result<Planned> make_plan(const Plan& options, bool destroy, Session& session, g
   auto observed = monitor::observe(server, wanted, names_of(result.packs));
   session.progress("");
   if (!observed) return tl::unexpected(observed.error());
-  result.plan = monitor::plan(std::move(wanted), std::move(*observed), names_of(result.packs),
-                              {.prune = options.prune,
-                               .force = options.force,
-                               .rotate_secrets = options.rotate_secrets,
-                               .destroy = destroy});
+  result.plan =
+      monitor::plan(std::move(wanted), std::move(*observed), names_of(result.packs),
+                    {.prune = options.prune, .rotate_secrets = options.rotate_secrets, .destroy = destroy});
   result.plan.notes.insert(result.plan.notes.begin(), notes.begin(), notes.end());
   return result;
 }

@@ -17,7 +17,7 @@ struct Change {
   Object wanted{};  // of a removal only key, pack and title
   Seen before{};    // of a creation empty
   std::vector<Difference> differences{};
-  /// Why it is not ours to change; empty when it is. Apply refuses a plan with conflicts unless forced.
+  /// Why it is not ours to change; empty when it is. The commands carry such a plan out only with --force.
   std::string conflict{};
   /// Of contact points: the secrets are written, too. Otherwise "[REDACTED]" keeps those the server has.
   bool send_secrets = false;
@@ -25,7 +25,6 @@ struct Change {
 
 struct PlanOptions {
   bool prune = true;            // remove what packs once made and no longer want
-  bool force = false;           // conflicts become warnings
   bool rotate_secrets = false;  // write contact points again although only their secrets may differ
   bool destroy = false;         // want nothing
 };
