@@ -8,6 +8,8 @@ find_package(spdlog 1.10 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 # Debian's package of it states no version.
 find_package(prometheus-cpp CONFIG REQUIRED COMPONENTS core)
+find_package(ZLIB REQUIRED)
+find_path(PROTOZERO_INCLUDE_DIR protozero/pbf_writer.hpp REQUIRED)  # header-only, without a CMake package
 if(NOT TUNNEL_FUZZ)
   find_package(GTest 1.12 REQUIRED)
 endif()

@@ -1,6 +1,7 @@
 #include "tunneld/config.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <map>
 #include <sstream>
@@ -204,6 +205,11 @@ void bind_limits(config::Schema& schema, Config& config) {
        .range = {1s, 10min}});
   schema.add("request.max_duration", &config.request.max_duration,
              {.help = "Longest streamed answer as a whole.", .example = "10m", .range = {1s, 24h}});
+  schema.add("request.slow", &config.request.slow,
+             {.help = "Requests that take longer are counted, and logged at most ten times a second.",
+              .example = "5s",
+              .range = {1ms, 10min},
+              .hot = true});
   schema.add("ws.ping_interval", &config.ws.ping_interval,
              {.help = "Ping a WebSocket peer that was silent for this long.",
               .example = "30s",
@@ -217,6 +223,188 @@ void bind_limits(config::Schema& schema, Config& config) {
                     .example = "1MiB",
                     .range = {1024, 10 * 1024 * 1024},
                     .old_names = {{"MAX_FRAME_SIZE", ""}}});
+  schema.add_bytes("ws.warn_frame", &config.ws.warn_frame,
+                   {.help = "Messages larger than this are logged (once a connection).",
+                    .example = "512KiB",
+                    .range = {1024, 10 * 1024 * 1024},
+                    .old_names = {{"FRAME_WARN_THRESHOLD", ""}}});
+  schema.add("ws.compression", &config.ws.compression,
+             {.help = "Offer permessage-deflate to callers that ask for it. Off where what is carried is "
+                      "compressed or encrypted already, and where attackers choose part of a message.",
+              .example = "false"});
+  schema.add("ws.compression_level", &config.ws.compression_level,
+             {.help = "1 (fast) to 6 (small).", .example = "6", .range = {1, 6}});
+  schema.add_bytes("ws.compression_threshold", &config.ws.compression_threshold,
+                   {.help = "Messages smaller than this are sent as they are.",
+                    .example = "1KiB",
+                    .range = {0, 1024 * 1024}});
+}
+
+void bind_tiers(config::Schema& schema, Config& config) {
+  for (const auto tier : {access::Tier::free, access::Tier::premium, access::Tier::enterprise}) {
+    const auto index = static_cast<std::size_t>(tier);
+    const std::string name = access::to_string(tier);
+    std::string old = "RATE_LIMIT_" + name;
+    std::transform(old.begin(), old.end(), old.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    schema.add("tiers." + name + ".requests_per_minute", &config.limits.rates.per_minute[index],
+               {.help = "Requests and streams a minute of one " + name +
+                        " principal; ten seconds' worth may come at once. 0: no limit.",
+                .example = std::to_string(config.limits.rates.per_minute[index]),
+                .range = {0, 10'000'000},
+                .hot = true,
+                .old_names = {{old + "_RPM", ""}}});
+    schema.add("tiers." + name + ".connections", &config.tiers[index].connections,
+               {.help = "WebSockets and upgraded connections a " + name + " principal may have open.",
+                .example = std::to_string(config.tiers[index].connections),
+                .range = {1, 100'000},
+                .hot = true,
+                .old_names = {{old + "_CONN", ""}}});
+    schema.add("tiers." + name + ".queue", &config.tiers[index].queue,
+               {.help = "Requests of a " + name + " principal that may wait for a channel.",
+                .example = std::to_string(config.tiers[index].queue),
+                .range = {10, 1000},
+                .hot = true});
+  }
+}
+
+void bind_protection(config::Schema& schema, Config& config) {
+  auto& rates = config.limits.rates;
+  schema.add("limits.address.requests_per_minute", &rates.address_per_minute,
+             {.help = "Requests a minute from one address (IPv6: /64) that show no valid token. 0: no limit.",
+              .example = "1000",
+              .range = {0, 10'000'000},
+              .hot = true,
+              .old_names = {{"RATE_LIMIT_IP_RPM", ""}}});
+  schema.add("limits.address.handshakes_per_minute", &rates.handshakes_per_minute,
+             {.help = "Connections a minute from one address whose caller shows no valid token. 0: no limit.",
+              .example = "20",
+              .range = {0, 10'000'000},
+              .hot = true});
+  schema.add("limits.global_requests_per_minute", &rates.global_per_minute,
+             {.help = "Requests a minute of all callers together. 0: no limit.",
+              .example = "600000",
+              .range = {0, 100'000'000},
+              .hot = true,
+              .old_names = {{"RATE_LIMIT_GLOBAL_RPM", ""}}});
+  auto& penalty = config.limits.penalty;
+  schema.add("penalty.enabled", &penalty.enabled,
+             {.help = "Slow down and then block addresses whose callers keep failing to authenticate.",
+              .example = "true",
+              .hot = true});
+  schema.add("penalty.throttle_after", &penalty.throttle_after,
+             {.help = "Failures within penalty.window after which an address gets 10 requests a minute.",
+              .example = "5",
+              .range = {1, 1000},
+              .hot = true});
+  schema.add("penalty.block_after", &penalty.block_after,
+             {.help = "Failures within penalty.window after which an address is refused.",
+              .example = "10",
+              .range = {2, 1000},
+              .hot = true});
+  schema.add("penalty.window", &penalty.window,
+             {.help = "How long a failure counts.", .example = "5m", .range = {1s, 24h}, .hot = true});
+  schema.add("penalty.block_for", &penalty.block_for,
+             {.help = "How long an address is refused. Callers whose token was verified before still pass.",
+              .example = "1h",
+              .range = {1s, 24h},
+              .hot = true});
+  schema.add("trusted_proxies", &config.trusted_proxies,
+             {.help = "Networks or addresses of proxies whose X-Forwarded-For (from the right) and PROXY "
+                      "protocol tell the caller's address.",
+              .example = "10.0.0.0/8",
+              .check = [](std::string_view text) -> std::string {
+                const auto parsed = access::TrustedProxies::parse({std::string(text)});
+                return parsed ? "" : "must be an address or a network, e.g. 10.0.0.0/8 or 2001:db8::/32";
+              }});
+  schema.add("proxy_protocol", &config.proxy_protocol,
+             {.help = "Trusted proxies begin each connection with a PROXY protocol header, version 2.",
+              .example = "false"});
+  schema.add_bytes("queue.bytes", &config.queue.total_bytes,
+                   {.help = "Memory of all requests that wait for a channel; one principal gets a quarter.",
+                    .example = "64MiB",
+                    .range = {1024 * 1024, std::int64_t{16} * 1024 * 1024 * 1024},
+                    .hot = true});
+  schema.add("queue.upstream_wait", &config.upstream_wait,
+             {.help = "How long requests wait for an upstream that cannot be reached, for it may be "
+                      "restarting. 0s: they fail at once.",
+              .example = "2s",
+              .range = {0s, 10min}});
+  auto& breaker = config.breaker;
+  schema.add("breaker.failures", &breaker.failures,
+             {.help = "Failures in a row that open the circuit of a principal to a service.",
+              .example = "5",
+              .range = {1, 1000},
+              .hot = true,
+              .old_names = {{"CB_FAILURE_THRESHOLD", ""}}});
+  schema.add("breaker.successes", &breaker.successes,
+             {.help = "Probes in a row that must succeed to close it.",
+              .example = "2",
+              .range = {1, 100},
+              .hot = true,
+              .old_names = {{"CB_SUCCESS_THRESHOLD", ""}}});
+  schema.add("breaker.reset", &breaker.reset,
+             {.help = "How long an open circuit refuses before the first probe; doubles with each that fails.",
+              .example = "60s",
+              .range = {100ms, 1h},
+              .hot = true,
+              .old_names = {{"CB_RESET_TIMEOUT", "ms"}}});
+  schema.add("breaker.max_reset", &breaker.max_reset,
+             {.help = "The longest that breaker.reset doubles to.",
+              .example = "10m",
+              .range = {100ms, 24h},
+              .hot = true});
+}
+
+void bind_records(config::Schema& schema, Config& config) {
+  auto& audit = config.audit;
+  schema.add("audit.enabled", &audit.enabled,
+             {.help = "Keep the audit log (tunnelctl audit verify checks it).", .example = "true"});
+  schema.add("audit.directory", &audit.directory,
+             {.help = "Directory of the audit log. Empty: audit in the state directory.",
+              .example = "/var/log/tunneld/audit"});
+  schema.add_enum("audit.on_error", &audit.on_error,
+                  {{"continue", audit::OnError::go_on}, {"refuse", audit::OnError::refuse}},
+                  {.help = "While audit lines cannot be written: go on serving and count them, or refuse "
+                           "everything new.",
+                   .example = "continue",
+                   .hot = true});
+  schema.add("audit.requests", &audit.requests,
+             {.help = "A line for every request and stream too, not only for decisions and changes.",
+              .example = "true",
+              .hot = true});
+  schema.add_bytes("audit.max_file_bytes", &audit.max_file_bytes,
+                   {.help = "An audit file of this size is closed and a new one begun.",
+                    .example = "100MiB",
+                    .range = {64 * 1024, std::int64_t{16} * 1024 * 1024 * 1024},
+                    .hot = true});
+  schema.add("audit.files", &audit.files,
+             {.help = "Closed audit files that are kept.", .example = "10", .range = {1, 10'000}, .hot = true});
+  schema.add("audit.retention", &audit.retention,
+             {.help = "Closed audit files older than this are deleted.",
+              .example = "90d",
+              .range = {1h, 24h * 3650},
+              .hot = true});
+  schema.add("audit.flush", &audit.flush,
+             {.help = "Audit lines are on disk this late at most.",
+              .example = "500ms",
+              .range = {10ms, 1s},
+              .hot = true});
+  schema.add_bytes("events.bytes", &config.events_bytes,
+                   {.help = "Disk for the log of events in the state directory.",
+                    .example = "16MiB",
+                    .range = {64 * 1024, std::int64_t{1} * 1024 * 1024 * 1024}});
+  auto& tracing = config.tracing;
+  schema.add("tracing.endpoint", &tracing.endpoint,
+             {.help = "Where traces go by OTLP over HTTP. Empty: no tracing.",
+              .example = "http://127.0.0.1:4318/v1/traces"});
+  schema.add("tracing.sample_percent", &tracing.sample_percent,
+             {.help = "How many of the traces that begin here are kept; a caller's sampled trace always is.",
+              .example = "10",
+              .range = {0, 100},
+              .hot = true});
+  schema.add("tracing.headers_file", &tracing.headers_file,
+             {.help = "File with one \"Name: value\" a line for the collector, mode 0640 or narrower.",
+              .example = "/etc/tunneld/otlp_headers"});
 }
 
 void bind_ssh(config::Schema& schema, Config& config) {
@@ -373,7 +561,10 @@ void bind(config::Schema& schema, Config& config) {
   bind_listeners(schema, config);
   bind_tls_and_auth(schema, config);
   bind_limits(schema, config);
+  bind_tiers(schema, config);
+  bind_protection(schema, config);
   bind_ssh(schema, config);
+  bind_records(schema, config);
   schema.add_list<UpstreamConfig>(
       "upstreams", &config.upstreams, bind_upstream,
       {.help = "The sshds that tunneld dials, and the services behind them.", .unique = "name"});

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -12,11 +13,17 @@
 #include "common/config_file.h"
 #include "common/log.h"
 #include "common/result.h"
+#include "tunneld/access/circuit_breakers.h"
 #include "tunneld/access/options.h"
+#include "tunneld/access/penalty_box.h"
+#include "tunneld/access/rate_limits.h"
+#include "tunneld/audit/audit_log.h"
 #include "tunneld/edge/tls_context.h"
 #include "tunneld/ssh/host_keys.h"
 #include "tunneld/ssh/options.h"
+#include "tunneld/tracing/options.h"
 #include "tunneld/tunnel/dialer.h"
+#include "tunneld/tunnel/queue_ledger.h"
 
 namespace tunneld {
 
@@ -59,6 +66,9 @@ struct Config {
     std::size_t max_unauthenticated = 256;
     /// Kept free for SSH sessions, files and the admin listener.
     std::size_t fd_reserve = 64;
+    /// Requests and handshakes a minute; connections and queue places by tier are in `tiers`.
+    access::RateLimits::Options rates;
+    access::PenaltyBox::Options penalty;
     std::size_t header_line_bytes = 8 * 1024;
     std::size_t header_bytes = 32 * 1024;
     std::size_t header_fields = 100;
@@ -72,12 +82,35 @@ struct Config {
   struct Request {
     std::chrono::milliseconds timeout{30'000};        // to the first byte, and between two
     std::chrono::milliseconds max_duration{600'000};  // a streamed answer as a whole
+    std::chrono::milliseconds slow{5'000};            // longer ones are counted and logged
   } request;
+
+  /// By tier: what one principal may hold at a time.
+  struct Tier {
+    unsigned connections = 3;
+    unsigned queue = 100;
+  };
+  std::array<Tier, 3> tiers{Tier{3, 100}, Tier{10, 200}, Tier{50, 500}};
+  tunnel::QueueLedger::Options queue;
+  /// How long requests wait for an upstream that refuses connections, for it may be restarting.
+  std::chrono::milliseconds upstream_wait{2'000};
+  access::CircuitBreakers::Options breaker;
+  audit::Options audit;
+  std::size_t events_bytes = 16 * 1024 * 1024;
+  tracing::Options tracing;
+
+  /// Proxies in front of us whose word on the caller's address is taken.
+  std::vector<std::string> trusted_proxies;
+  bool proxy_protocol = false;
 
   struct WebSocket {
     std::chrono::milliseconds ping_interval{30'000};
     std::chrono::milliseconds dead_after{45'000};
     std::size_t max_frame = 1024 * 1024;
+    std::size_t warn_frame = 512 * 1024;
+    bool compression = false;
+    unsigned compression_level = 6;
+    std::size_t compression_threshold = 1024;
   } ws;
 
   ssh::Options ssh;

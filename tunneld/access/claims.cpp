@@ -137,6 +137,8 @@ tl::expected<Principal, Reason> principal_from(const json& payload, const Option
   if (now_s >= *ends + options.leeway.count()) return Rejected(Reason::expired);
   // In range for the clock's nanoseconds: within max_lifetime of about now.
   principal.expires_at = std::chrono::system_clock::time_point(seconds{*ends});
+  if (const auto issued = time_claim(payload, "iat"); issued && *issued)
+    principal.issued_at = std::chrono::system_clock::time_point(seconds{**issued});
   return principal;
 }
 

@@ -6,6 +6,8 @@
 #include <string_view>
 
 #include "tunneld/access/principal.h"
+#include "tunneld/tunnel/flow_level.h"
+#include "tunneld/tunnel/priority.h"
 #include "tunneld/tunnel/refusal.h"
 
 namespace tunneld::tunnel {
@@ -13,6 +15,24 @@ namespace tunneld::tunnel {
 enum class Side { client, agent };  // whose bytes: callers' or the far side's
 enum class Outcome { success, error };
 enum class Initiator { client, server };
+
+struct FinishedRequest {
+  access::Tier tier = access::Tier::free;
+  Priority priority = Priority::normal;
+  Outcome outcome = Outcome::success;
+  std::chrono::steady_clock::duration took{};
+  std::chrono::steady_clock::duration overhead{};  // spent inside tunneld
+  std::string_view trace_id{};                     // 32 hex digits of a sampled trace, for exemplars; or empty
+};
+
+/// How a request's wait in the queue ended; each ends in exactly one of these.
+enum class QueueExit {
+  served,
+  expired,    // its deadline passed
+  evicted,    // low priority, dropped for others of the same principal
+  failed,     // what it waited for cannot come
+  abandoned,  // its caller left
+};
 
 /// What rooms report as it happens; `admin/` turns it into metrics. Called on hot paths from any
 /// worker thread: implementations are thread-safe, never block and never throw.
@@ -35,14 +55,17 @@ class Observer {
   virtual void request_rejected(std::string_view reason) = 0;  // header_count, header_size, smuggling, …
   virtual void heartbeat_rtt(Duration rtt) = 0;
   virtual void heartbeat_timed_out() = 0;
+  /// Payload of messages that were compressed, or inflated: its size before and after.
+  virtual void compressed(Side direction_from, std::size_t before, std::size_t after) = 0;
 
   // Access
   virtual void auth_attempt(bool accepted, std::string_view reason) = 0;
   virtual void jwks_refreshed(bool ok) = 0;
+  virtual void rate_limited(std::string_view scope, access::Tier tier) = 0;  // user, ip, global, connections
 
   // Requests (tunnel)
   virtual void request_started(access::Tier tier) = 0;
-  virtual void request_finished(access::Tier tier, Outcome outcome, Duration took, Duration overhead) = 0;
+  virtual void request_finished(const FinishedRequest& request) = 0;
   virtual void error_answered(Code code) = 0;
   virtual void bytes(Side side, std::size_t received, std::size_t sent) = 0;
 
@@ -53,7 +76,13 @@ class Observer {
   virtual void channel_opened() = 0;                          // and counted as result=ok
   virtual void channel_refused(std::string_view result) = 0;  // refused, timeout, error
   virtual void channel_closed() = 0;
-  virtual void waiting_for_channel(int change) = 0;  // +1 queued, -1 served or gone
+
+  // Queue, flow control and circuit breakers (tunnel, access)
+  virtual void queue_entered(Priority priority) = 0;
+  virtual void queue_left(Priority priority, QueueExit how, Duration waited) = 0;
+  virtual void queue_refused(Priority priority) = 0;  // full
+  virtual void flow_level_changed(FlowLevel to) = 0;
+  virtual void breaker_changed(std::string_view to) = 0;  // open, half_open, closed
 };
 
 }  // namespace tunneld::tunnel

@@ -19,10 +19,12 @@ class SilentObserver : public Observer {
   void request_rejected(std::string_view) override {}
   void heartbeat_rtt(Duration) override {}
   void heartbeat_timed_out() override {}
+  void compressed(Side, std::size_t, std::size_t) override {}
   void auth_attempt(bool, std::string_view) override {}
   void jwks_refreshed(bool) override {}
+  void rate_limited(std::string_view, access::Tier) override {}
   void request_started(access::Tier) override {}
-  void request_finished(access::Tier, Outcome, Duration, Duration) override {}
+  void request_finished(const FinishedRequest&) override {}
   void error_answered(Code) override {}
   void bytes(Side, std::size_t, std::size_t) override {}
   void ssh_session_opened(Duration) override {}
@@ -31,7 +33,11 @@ class SilentObserver : public Observer {
   void channel_opened() override {}
   void channel_refused(std::string_view) override {}
   void channel_closed() override {}
-  void waiting_for_channel(int) override {}
+  void queue_entered(Priority) override {}
+  void queue_left(Priority, QueueExit, Duration) override {}
+  void queue_refused(Priority) override {}
+  void flow_level_changed(FlowLevel) override {}
+  void breaker_changed(std::string_view) override {}
 };
 
 }  // namespace tunneld::tunnel
