@@ -1,14 +1,10 @@
 #pragma once
 
-#include <array>
-#include <string_view>
+#include "common/sha256.h"
 
 namespace tunneld::access {
 
-using Sha256 = std::array<unsigned char, 32>;
-
-/// SHA-256 of `bytes`. Any thread; each keeps one context, so a call costs the hash and little else
-/// (OpenSSL 3's one-shot SHA256() looks the algorithm up by name every time).
-Sha256 sha256(std::string_view bytes);
+using ::Sha256;
+using ::sha256;
 
 }  // namespace tunneld::access

@@ -1,13 +1,7 @@
 #include "tunneld/edge/self_signed.h"
 
-#include <cerrno>
-#include <memory>
-#include <string>
-#include <system_error>
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <cstdint>
+#include <string_view>
 
 #include <openssl/ec.h>
 #include <openssl/err.h>
@@ -16,6 +10,7 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include "common/atomic_file.h"
 #include "common/openssl_handles.h"
 
 namespace tunneld::edge {
@@ -27,36 +22,10 @@ using Certificate = openssl::CertificateHandle;
 using Extension = openssl::ExtensionHandle;
 using Key = openssl::PkeyHandle;
 
-tl::unexpected<Error> cannot_write(const std::filesystem::path& path, int number) {
-  return fail(Error::Kind::unavailable,
-              "cannot write " + path.string() + ": " + std::generic_category().message(number));
-}
-
-Result<void> write_atomically(const std::filesystem::path& path, BIO* contents, mode_t mode) {
+Result<void> write(const std::filesystem::path& path, BIO* contents, mode_t mode) {
   char* text = nullptr;
   const auto size = static_cast<std::size_t>(BIO_get_mem_data(contents, &text));
-  auto temporary = path;
-  temporary += ".new." + std::to_string(::getpid());
-  ::unlink(temporary.c_str());
-  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-  if (file < 0) return cannot_write(path, errno);
-  std::size_t written = 0;
-  int failed = ::fchmod(file, mode) == 0 ? 0 : errno;
-  while (failed == 0 && written < size) {
-    const auto took = ::write(file, text + written, size - written);
-    if (took >= 0)
-      written += static_cast<std::size_t>(took);
-    else if (errno != EINTR)
-      failed = errno;
-  }
-  if (failed == 0 && ::fsync(file) != 0) failed = errno;
-  ::close(file);
-  if (failed == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) failed = errno;
-  if (failed != 0) {
-    ::unlink(temporary.c_str());
-    return cannot_write(path, failed);
-  }
-  return {};
+  return atomic_file::write(path, std::string_view(text, size), mode);
 }
 
 bool add_extension(X509* certificate, int kind, const char* value) {
@@ -104,8 +73,8 @@ Result<void> write_self_signed(const std::filesystem::path& certificate_file,
       PEM_write_bio_X509(certificate_text.get(), certificate.get()) == 1;
   ERR_clear_error();
   if (!made) return fail(Error::Kind::bug, "OpenSSL cannot make a self-signed certificate");
-  if (auto written = write_atomically(key_file, key_text.get(), 0600); !written) return written;
-  return write_atomically(certificate_file, certificate_text.get(), 0644);
+  if (auto written = write(key_file, key_text.get(), 0600); !written) return written;
+  return write(certificate_file, certificate_text.get(), 0644);
 }
 
 }  // namespace tunneld::edge

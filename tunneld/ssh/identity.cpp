@@ -1,8 +1,6 @@
 #include "tunneld/ssh/identity.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -16,6 +14,8 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
+
+#include "common/atomic_file.h"
 
 namespace tunneld::ssh {
 namespace {
@@ -83,22 +83,6 @@ class Cursor {
 
 std::string system_message(int error) {
   return std::generic_category().message(error);
-}
-
-/// Writes the whole file under a temporary name, syncs it and renames it into place.
-Result<void> write_file(const std::filesystem::path& path, const std::string& text, mode_t mode) {
-  std::string temporary = path.string() + ".XXXXXX";
-  int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0)
-    return fail(Error::Kind::unavailable, path.string() + ": cannot create: " + system_message(errno));
-  bool ok = ::fchmod(fd, mode) == 0 &&
-            ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
-  int error = errno;
-  ::close(fd);
-  if (ok && ::rename(temporary.c_str(), path.c_str()) == 0) return {};
-  if (ok) error = errno;
-  ::unlink(temporary.c_str());
-  return fail(Error::Kind::unavailable, path.string() + ": cannot write: " + system_message(error));
 }
 
 /// An openssh-key-v1 file (OpenSSH PROTOCOL.key) with one unencrypted Ed25519 key.
@@ -210,10 +194,11 @@ Result<Identity> Identity::load_or_create(const std::filesystem::path& path, con
   if (!std::filesystem::exists(path, ignored)) {
     auto text = generate(comment);
     if (!text) return tl::unexpected(text.error());
-    if (auto written = write_file(path, *text, 0600); !written) return tl::unexpected(written.error());
+    if (auto written = atomic_file::write(path, *text, 0600); !written)
+      return tl::unexpected(written.error());
     auto made = load(path);
     if (!made) return made;
-    if (auto written = write_file(path.string() + ".pub", made->public_line() + "\n", 0644); !written)
+    if (auto written = atomic_file::write(path.string() + ".pub", made->public_line() + "\n", 0644); !written)
       return tl::unexpected(written.error());
     return made;
   }
