@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -19,8 +20,8 @@ constexpr const char* to_string(BreakerState state) {
 }
 
 struct BreakerOptions {
-  unsigned failures = 5;   // in a row; opens
-  unsigned successes = 2;  // in a row, half-open; closes
+  unsigned failures = 5;                         // in a row; opens
+  unsigned successes = 2;                        // in a row, half-open; closes
   std::chrono::milliseconds reset{60'000};       // open before the first probe
   std::chrono::milliseconds max_reset{600'000};  // doubles up to this with each failed probe
 };
@@ -61,7 +62,8 @@ class CircuitBreaker {
 
 /// A breaker for each (principal, upstream, service) that has failed lately: one user's trouble with a
 /// service is never another's. Thread-safe. While nothing fails there is no entry and no lock is taken.
-/// Bounded: `max_entries`, the one unused for longest goes first (a closed one before an open one).
+/// Bounded: `max_entries`, the one unused for longest goes first (a closed one before an open one), and
+/// without a Change: it was forgotten, not mended.
 class CircuitBreakers {
  public:
   using Time = CircuitBreaker::Time;
@@ -81,18 +83,19 @@ class CircuitBreakers {
     BreakerState state = BreakerState::closed;
     unsigned failures_in_a_row = 0;
     unsigned successes_in_a_row = 0;
-    Time opened_at{};   // the first opening since it was closed
+    Time opened_at{};  // the first opening since it was closed
     Time next_probe{};
     std::uint64_t refused = 0;             // requests turned away since it opened
-    std::vector<std::string> last_errors;  // the last five, "TUNNEL_001: why", oldest first
+    std::vector<std::string> last_errors;  // the last five, "TUNNEL_001: why", oldest first; 200 bytes each
   };
   struct Change {
     BreakerState from;
-    Info breaker;  // as it is after it
+    Info breaker;                          // as it is after it
     std::chrono::milliseconds open_for{};  // when it closes: since its first opening
   };
 
-  /// What was admitted must say how it ended; one that goes away silently counts as neither.
+  /// What was admitted must say how it ended; one that goes away silently counts as neither. Only the
+  /// first word counts. Must not outlive the CircuitBreakers.
   class Permit {
    public:
     Permit() = default;
@@ -105,9 +108,10 @@ class CircuitBreakers {
 
    private:
     friend class CircuitBreakers;
+    Permit(CircuitBreakers* breakers, std::string key) : breakers_(breakers), key_(std::move(key)) {}
     CircuitBreakers* breakers_ = nullptr;
     std::string key_;
-    bool probe_ = false;
+    std::uint64_t probe_ = 0;  // which probe this is; 0: none
   };
   struct Open {
     std::chrono::milliseconds retry_after;
@@ -121,7 +125,7 @@ class CircuitBreakers {
   std::variant<Permit, Open> admit(const Key& key, Time now);
   /// Those that are not blank.
   std::vector<Info> list(Time now) const;
-  /// By the operator: closes it. False when there is none of that id.
+  /// By the operator: closes it, and probes under way no longer count. False when there is none of that id.
   bool reset(std::string_view id, Time now);
 
  private:

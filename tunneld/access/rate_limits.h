@@ -15,8 +15,8 @@ namespace tunneld::access {
 /// What a limiter decided, with what X-RateLimit-* and Retry-After say.
 struct RateDecision {
   bool allowed = true;
-  unsigned limit = 0;      // requests per minute; 0: not limited, and nothing is said
-  unsigned remaining = 0;  // whole requests that may follow at once
+  unsigned limit = 0;                       // requests per minute; 0: not limited, and nothing is said
+  unsigned remaining = 0;                   // whole requests that may follow at once
   std::chrono::milliseconds until_full{};   // when the whole burst is there again
   std::chrono::milliseconds retry_after{};  // when refused: when the next would be allowed
 };

@@ -23,6 +23,7 @@ enum class Reason {
   audience,       // not ours
   not_yet_valid,  // nbf or iat in the future
   lifetime,       // issued for longer than allowed
+  revoked,        // genuine, but taken back
   expired,        // genuine in every other respect, but over
 };
 
@@ -44,6 +45,7 @@ constexpr std::string_view label(Reason reason) {
     case Reason::audience: return "audience";
     case Reason::not_yet_valid: return "not_yet_valid";
     case Reason::lifetime: return "lifetime";
+    case Reason::revoked: return "revoked";
     case Reason::expired: break;
   }
   return "expired";

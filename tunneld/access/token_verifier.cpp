@@ -147,6 +147,15 @@ tl::expected<Accepted, Rejection> TokenVerifier::verify(std::string_view token,
   return Accepted{std::move(entry), false};
 }
 
+std::optional<Accepted> TokenVerifier::recall(std::string_view token,
+                                              std::chrono::system_clock::time_point wall,
+                                              std::chrono::steady_clock::time_point steady) {
+  if (token.empty() || token.size() > kMaxTokenBytes) return std::nullopt;
+  auto known = cache_.find(sha256(token), version_.load(std::memory_order_acquire), steady);
+  if (!known || wall >= known->principal.expires_at + options_.leeway) return std::nullopt;
+  return Accepted{std::move(known), true};
+}
+
 tl::expected<VerifiedToken, Rejection> TokenVerifier::verify_fresh(
     std::string_view token, const JwkSet& keys, std::chrono::system_clock::time_point wall) const {
   const auto parts = taken_apart(token);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string_view>
 
 #include <tl/expected.hpp>
@@ -47,6 +48,11 @@ class TokenVerifier {
   /// `wall` is for exp, nbf and iat; `steady` for the cache.
   tl::expected<Accepted, Rejection> verify(std::string_view token, std::chrono::system_clock::time_point wall,
                                            std::chrono::steady_clock::time_point steady);
+
+  /// The token if it was verified before and is still remembered and in force: no signature is checked.
+  /// For callers who share an address with somebody that guesses tokens.
+  std::optional<Accepted> recall(std::string_view token, std::chrono::system_clock::time_point wall,
+                                 std::chrono::steady_clock::time_point steady);
 
   /// Swaps the keys and forgets every verified token. Checks under way finish with the old keys, and
   /// what they find is not believed afterwards. Fails like create().
