@@ -36,17 +36,22 @@ class FakeOrigin : public tunnel::Dialer {
   Script script;
   std::optional<tunnel::Refusal> refusal;  // open() fails with it
   std::size_t capacity = 64 * 1024;
+  std::chrono::steady_clock::duration queued{};  // open() says that it took so long
 
   // What happened
   unsigned opened = 0;
+  std::vector<tunnel::Priority> priorities;  // of each open(), refused or not
+  std::vector<std::size_t> held_bytes;
   std::vector<std::string> heads;   // of each request, as text
   std::vector<std::string> bodies;  // decoded, as far as they were read
   std::vector<tunnel::Header> trailers;
   unsigned ended_channels = 0;  // channels whose script has ended
 
   asio::awaitable<tunnel::Served<std::unique_ptr<ByteStream>>> open(
-      const tunneld::access::Principal&, const tunnel::Service&,
-      std::chrono::steady_clock::time_point) override {
+      const tunnel::OpenRequest& request) override {
+    held_bytes.push_back(request.held_bytes);
+    priorities.push_back(request.priority);
+    if (request.report != nullptr) request.report->queued += queued;
     if (refusal) co_return tl::unexpected<tunnel::Refusal>(*refusal);
     ++opened;
     auto [near, far] = memory_streams(context_.get_executor(), capacity);

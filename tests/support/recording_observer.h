@@ -34,14 +34,16 @@ class RecordingObserver : public tunnel::Observer {
   void request_rejected(std::string_view reason) override { note("request_rejected", reason); }
   void heartbeat_rtt(Duration) override { note("heartbeat_rtt"); }
   void heartbeat_timed_out() override { note("heartbeat_timed_out"); }
+  void compressed(tunnel::Side from, std::size_t, std::size_t) override {
+    note("compressed", from == tunnel::Side::client ? "client" : "agent");
+  }
   void auth_attempt(bool accepted, std::string_view) override {
     note("auth_attempt", accepted ? "ok" : "no");
   }
   void jwks_refreshed(bool ok) override { note("jwks_refreshed", ok ? "ok" : "no"); }
+  void rate_limited(std::string_view scope, access::Tier) override { note("rate_limited", scope); }
   void request_started(access::Tier) override { note("request_started"); }
-  void request_finished(access::Tier, tunnel::Outcome, Duration, Duration) override {
-    note("request_finished");
-  }
+  void request_finished(const tunnel::FinishedRequest&) override { note("request_finished"); }
   void error_answered(tunnel::Code code) override { note("error_answered", tunnel::facts(code).name); }
   void bytes(tunnel::Side, std::size_t, std::size_t) override { note("bytes"); }
   void ssh_session_opened(Duration) override { note("ssh_session_opened"); }
@@ -50,7 +52,13 @@ class RecordingObserver : public tunnel::Observer {
   void channel_opened() override { note("channel_opened"); }
   void channel_refused(std::string_view result) override { note("channel_refused", result); }
   void channel_closed() override { note("channel_closed"); }
-  void waiting_for_channel(int) override { note("waiting_for_channel"); }
+  void queue_entered(tunnel::Priority) override { note("queue_entered"); }
+  void queue_left(tunnel::Priority, tunnel::QueueExit, Duration) override { note("queue_left"); }
+  void queue_refused(tunnel::Priority) override { note("queue_refused"); }
+  void flow_level_changed(tunnel::FlowLevel to) override {
+    note("flow_level_changed", tunnel::to_string(to));
+  }
+  void breaker_changed(std::string_view to) override { note("breaker_changed", to); }
 
  private:
   void note(std::string_view event, std::string_view label = {}) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -10,9 +11,12 @@ namespace support {
 /// Keeps what the far side's rooms report, for tests to look at.
 class SshObserver : public QuietObserver {
  public:
-  int sessions = 0;                     // open now
-  int channels = 0;                     // open now
-  int waiting = 0;                      // now
+  int sessions = 0;  // open now
+  int channels = 0;  // open now
+  int waiting = 0;   // now
+  int queued = 0;    // ever
+  std::map<tunnel::QueueExit, int> exits;
+  std::function<void(tunnel::QueueExit)> when_left;
   std::map<std::string, int> errors;    // by "phase/reason"
   std::map<std::string, int> refusals;  // by result
 
@@ -24,7 +28,15 @@ class SshObserver : public QuietObserver {
   void channel_opened() override { ++channels; }
   void channel_refused(std::string_view result) override { ++refusals[std::string(result)]; }
   void channel_closed() override { --channels; }
-  void waiting_for_channel(int change) override { waiting += change; }
+  void queue_entered(tunnel::Priority) override {
+    ++waiting;
+    ++queued;
+  }
+  void queue_left(tunnel::Priority, tunnel::QueueExit how, Duration) override {
+    --waiting;
+    ++exits[how];
+    if (when_left) when_left(how);
+  }
 };
 
 }  // namespace support

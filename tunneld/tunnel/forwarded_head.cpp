@@ -130,6 +130,13 @@ std::string without_credential(std::string_view protocols) {
   return kept;
 }
 
+/// Whether the field speaks of a trace in which the caller is not the service's neighbour any more.
+bool replaced_by_ours(std::string_view name, const RequestFacts& facts) {
+  if (facts.traceparent.empty()) return false;
+  return same_name(name, "traceparent") ||
+         (facts.tracestate == Tracestate::drop && same_name(name, "tracestate"));
+}
+
 void add_host(std::string& text, const Service& service) {
   const bool ipv6 =
       service.target_host.find(':') != std::string::npos && !service.target_host.starts_with('[');
@@ -173,6 +180,7 @@ std::string head_for_service(const RequestHead& request, const RequestFacts& fac
       continue;
     }
     if (!hop_names.empty() && named(hop_names, field.name)) continue;
+    if (replaced_by_ours(field.name, facts)) continue;
     if (fate == Fate::authorization && facts.credential == Credential::authorization) continue;
     if (fate == Fate::subprotocols && facts.credential == Credential::subprotocol) {
       const auto kept = without_credential(field.value);
@@ -186,6 +194,7 @@ std::string head_for_service(const RequestHead& request, const RequestFacts& fac
   add(text, "X-Forwarded-Proto", facts.scheme);
   if (host != nullptr) add(text, "X-Forwarded-Host", *host);
   add(text, "X-Correlation-ID", facts.correlation_id);
+  if (!facts.traceparent.empty()) add(text, "traceparent", facts.traceparent);
   if (request.expects_continue) text.append("Expect: 100-continue\r\n");
   if (wants_trailers) text.append("TE: trailers\r\n");
   if (upgrades) {
@@ -243,6 +252,20 @@ ResponseHead head_for_caller(ResponseHead answer, std::string_view request_metho
   answer.minor_version = 1;
   answer.keep_alive = true;  // the service's wish is about its own connection
   return answer;
+}
+
+Served<Priority> priority_of(const RequestHead& request) {
+  auto priority = Priority::normal;
+  bool seen = false;
+  for (const auto& field : request.fields) {
+    if (!same_name(field.name, "x-tunnel-priority")) continue;
+    const auto named = priority_named(field.value);
+    if (!named) return refuse(Code::bad_request, "X-Tunnel-Priority is not high, normal or low");
+    if (seen) return refuse(Code::bad_request, "X-Tunnel-Priority is there twice");
+    priority = *named;
+    seen = true;
+  }
+  return priority;
 }
 
 bool repeatable(const RequestHead& request) {

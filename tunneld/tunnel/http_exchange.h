@@ -1,8 +1,10 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tunneld/access/principal.h"
@@ -23,6 +25,14 @@ class WebSocketStream : public ByteStream {
   /// Also allowed after a cancelled read or write: a relay that ends says why this way.
   virtual asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason) = 0;
   virtual Ending ending() const = 0;
+
+  /// Where the peer's control messages go (WebSocketAccept::control_messages): whole text messages, valid
+  /// UTF-8 of at most 16 KiB. Called on the stream's thread, within read() and after its end, until the
+  /// stream is destroyed; must not wait, may post_control(). Messages are dropped while there is no handler.
+  virtual void on_control(std::function<void(std::string)>) {}
+  /// Queues a text message to be sent between data frames, never compressed. False when it was not taken:
+  /// 16 are waiting, or the WebSocket is over or carries no control messages.
+  virtual bool post_control(std::string_view) { return false; }
 };
 
 struct WebSocketAccept {
@@ -31,6 +41,8 @@ struct WebSocketAccept {
   /// An empty binary message means end-of-direction, both ways (subprotocol tunnel.raw.v1). Without
   /// it the service's end closes the WebSocket with 1000.
   bool empty_message_ends = false;
+  /// Text messages are control messages (tunnel/control_messages.h) and no part of the stream's bytes.
+  bool control_messages = false;
 };
 
 /// One request and its answer at a caller's door. `edge/` implements it over a connection, `tunnel/`
@@ -53,6 +65,8 @@ class HttpExchange {
   virtual void authenticated(access::Tier) {}
   /// Names the service being served, for diagnostics of live connections.
   virtual void serving(std::string_view) {}
+  /// Tells diagnostics and the lifecycle log whose connection it is, by the hash that logs use.
+  virtual void identified(std::string_view /*principal_hash*/) {}
 
   /// Decoded body bytes; 0 at the end of the body. Sends "100 Continue" before the first wait if the
   /// caller asked for it and no final answer was sent. Fails with bad_input on broken framing,

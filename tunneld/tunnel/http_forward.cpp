@@ -66,7 +66,10 @@ class Forwarding : DeadlineWatch::Entry {
 
     auto source = HttpPool::Source::idle_or_new;
     for (;;) {
-      auto lease = co_await owner_.pool_.take(*to_.principal, *to_.service, source, deadline());
+      const OpenRequest wanted{*to_.principal, *to_.service,       deadline(), to_.priority,
+                               head_.size(),   to_.queue_capacity, {},         &report_};
+      auto lease = co_await owner_.pool_.take(wanted, source);
+      note_channel(lease.has_value());
       if (!lease) co_return tl::unexpected<Refusal>(std::move(lease.error()));
       lease_ = std::move(*lease);
       if (timed_out_) co_return refuse(Code::timed_out, "no channel to " + name() + " in time");
@@ -106,7 +109,17 @@ class Forwarding : DeadlineWatch::Entry {
                                         .peer_address = exchange_.peer_address(),
                                         .scheme = exchange_.scheme(),
                                         .correlation_id = exchange_.correlation_id(),
-                                        .body = request_.body});
+                                        .body = request_.body,
+                                        .traceparent = to_.traceparent,
+                                        .tracestate = to_.tracestate});
+  }
+
+  /// Times of one try for a channel.
+  void note_channel(bool got_one) {
+    times_.queued += report_.queued;
+    report_ = {};
+    if (got_one && !times_.got_channel_after) times_.got_channel_after = Clock::now() - started_;
+    if (to_.times != nullptr) *to_.times = times_;
   }
 
   /// Appends the whole body to the head. False when the caller did not deliver it.
@@ -280,11 +293,21 @@ class Forwarding : DeadlineWatch::Entry {
                            exchange_.correlation_id());
   }
 
+  /// The head that ends the wait: of an answer, or of an upgrade.
+  ResponseHead final_for_caller() {
+    auto head = for_caller();
+    for (const auto& field : to_.answer_fields) {
+      std::erase_if(head.fields, [&field](const Header& other) { return same_name(other.name, field.name); });
+    }
+    head.fields.insert(head.fields.end(), to_.answer_fields.begin(), to_.answer_fields.end());
+    return head;
+  }
+
   asio::awaitable<void> body() {
     status_ = answer_.status;
     const auto framing = answer_.body;
     const bool keeps = answer_.keep_alive;
-    const auto head = for_caller();
+    const auto head = final_for_caller();
     bool whole = false;
     if (std::holds_alternative<NoBody>(framing))
       whole = co_await send_bodiless(head);
@@ -403,7 +426,7 @@ class Forwarding : DeadlineWatch::Entry {
   asio::awaitable<void> upgraded() {
     status_ = 101;
     head_sent_ = true;
-    const auto switching = for_caller();
+    const auto switching = final_for_caller();
     auto caller = co_await exchange_.upgrade(switching);
     if (!caller) {
       caller_error_ = caller.error();
@@ -421,7 +444,9 @@ class Forwarding : DeadlineWatch::Entry {
       from_service_ += early.size();
     }
     report(true);
-    RelayOptions options{.idle_limit = owner_.options_.idle_limit};
+    RelayOptions options;
+    options.idle_limit = owner_.options_.idle_limit;
+    options.control = to_.relay_control;
     const auto expires = to_.principal->expires_at;
     if (expires != std::chrono::system_clock::time_point{})
       options.until = Clock::now() +
@@ -482,6 +507,8 @@ class Forwarding : DeadlineWatch::Entry {
     done.from_caller_bytes = from_caller_ + (relay_ ? relay_->from_caller_bytes : 0);
     done.from_service_bytes = from_service_ + (relay_ ? relay_->from_service_bytes : 0);
     done.waited_for_service = waited_;
+    done.got_channel_after = times_.got_channel_after.value_or(Clock::duration::zero());
+    done.queued = times_.queued;
     done.relay = std::move(relay_);
     return done;
   }
@@ -555,6 +582,8 @@ class Forwarding : DeadlineWatch::Entry {
   std::optional<RelayEnd> relay_;
   Clock::time_point sent_at_{};
   Clock::duration waited_{};
+  OpenReport report_;
+  ForwardTimes times_;
   std::uint64_t from_caller_ = 0;
   std::uint64_t from_service_ = 0;
   std::uint64_t reported_up_ = 0;

@@ -26,12 +26,31 @@ struct ForwardOptions {
   HeadLimits limits;
 };
 
+/// When a request got what it needed, for traces. Known also of requests that were refused.
+struct ForwardTimes {
+  /// From the start until a channel was at hand; nothing if none ever was. Of a repeated request: the first.
+  std::optional<std::chrono::steady_clock::duration> got_channel_after{};
+  std::chrono::steady_clock::duration queued{};  // of that, and of a repetition, in the queue
+};
+
 /// Where one request goes, and for whom.
 struct ForwardTarget {
   const access::Principal* principal = nullptr;
   const Service* service = nullptr;
-  std::string target;  // path and query for the service (request_path.h)
+  std::string target{};  // path and query for the service (request_path.h)
   Credential credential = Credential::authorization;
+  Priority priority = Priority::normal;  // priority_of() its head
+  std::size_t queue_capacity = 100;      // of the principal's queue, by its tier
+  /// Replaces the caller's traceparent; empty leaves it alone.
+  std::string traceparent{};
+  Tracestate tracestate = Tracestate::keep;
+  /// Added to the final answer's head, such as X-RateLimit-Limit. In place of the service's fields of
+  /// these names.
+  std::vector<Header> answer_fields{};
+  /// For the relay of an upgraded connection; may be null.
+  RelayControl* relay_control = nullptr;
+  /// Filled in whatever becomes of the request; may be null.
+  ForwardTimes* times = nullptr;
 };
 
 /// What became of a request whose answer was begun.
@@ -50,6 +69,8 @@ struct Forwarded {
   std::uint64_t from_service_bytes = 0;
   /// From the request being on its way to the first byte of the answer: not ours to answer for.
   std::chrono::steady_clock::duration waited_for_service{};
+  std::chrono::steady_clock::duration got_channel_after{};  // as ForwardTimes
+  std::chrono::steady_clock::duration queued{};
   std::optional<RelayEnd> relay;
 };
 

@@ -2,45 +2,38 @@
 
 #include <algorithm>
 #include <optional>
-#include <variant>
-
-#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <utility>
 
 namespace tunneld::tunnel {
 namespace {
 
-/// The target is part of the key: after a reload a name may mean another place.
-std::string key_of(const access::Principal& principal, const Service& service) {
-  std::string key = principal.key();
-  key.append(1, '\0').append(service.upstream).append(1, '\0').append(service.name).append(1, '\0');
-  return key.append(service.target_host).append(":").append(std::to_string(service.target_port));
+/// What a service's channels are kept under, after the channel_group(). The target is part of it: after a
+/// reload a name may mean another place.
+void append_service(std::string& key, const Service& service) {
+  key.append(1, '\0').append(service.name).append(1, '\0');
+  key.append(service.target_host).append(":").append(std::to_string(service.target_port));
 }
 
 }  // namespace
 
-HttpPool::Waiter::Waiter(HttpPool& owner, std::string of) : pool(owner), key(std::move(of)) {
-  pool.waiting_[key].push_back(this);
-}
-
-void HttpPool::Waiter::leave() {
-  const auto queue = pool.waiting_.find(key);
-  if (queue == pool.waiting_.end()) return;
-  queue->second.remove(this);
-  if (queue->second.empty()) pool.waiting_.erase(queue);
-}
-
 HttpPool::HttpPool(Dialer& dialer, DeadlineWatch& watch, Options options)
-    : dialer_(dialer), watch_(watch), options_(options) {}
+    : dialer_(dialer), watch_(watch), options_(options) {
+  dialer_.on_place_wanted([this](std::string_view group) { return close_idle_of(group); });
+}
 
 HttpPool::~HttpPool() {
+  dialer_.on_place_wanted(nullptr);
   clear();
 }
 
-asio::awaitable<Served<HttpPool::Lease>> HttpPool::take(const access::Principal& principal,
-                                                        const Service& service, Source source,
-                                                        std::chrono::steady_clock::time_point deadline) {
+asio::awaitable<Served<HttpPool::Lease>> HttpPool::take(OpenRequest request, Source source) {
   Lease lease;
-  lease.key = key_of(principal, service);
+  lease.key = channel_group(request.principal, request.service.upstream);
+  lease.group_bytes = lease.key.size();
+  append_service(lease.key, request.service);
+  OpenReport report;
+  if (request.report == nullptr) request.report = &report;
+  request.report->reused = false;
   if (source == Source::idle_or_new) {
     const auto found = idle_.find(lease.key);
     while (found != idle_.end() && !found->second.empty()) {
@@ -53,46 +46,26 @@ asio::awaitable<Served<HttpPool::Lease>> HttpPool::take(const access::Principal&
         continue;
       }
       lease.stream = std::move(newest.stream);
-      lease.reused = true;
+      lease.reused = request.report->reused = true;
       co_return lease;
     }
+    request.reuse_key = lease.key;
   }
-  if (source == Source::idle_or_new)
-    co_return co_await open_or_inherit(std::move(lease), principal, service, deadline);
-  auto opened = co_await dialer_.open(principal, service, deadline);
+  auto opened = co_await dialer_.open(request);
   if (!opened) co_return tl::unexpected<Refusal>(std::move(opened.error()));
   lease.stream = std::move(*opened);
+  lease.reused = request.report->reused;
   co_return lease;
-}
-
-asio::awaitable<Served<HttpPool::Lease>> HttpPool::open_or_inherit(
-    Lease lease, const access::Principal& principal, const Service& service,
-    std::chrono::steady_clock::time_point deadline) {
-  using namespace asio::experimental::awaitable_operators;
-  Waiter waiter(*this, lease.key);
-  auto first = co_await (dialer_.open(principal, service, deadline) || waiter.given.wait());
-  waiter.leave();
-  auto* const opened = std::get_if<0>(&first);
-  if (opened != nullptr && *opened) {
-    // One may have been given in the same turn of the loop: it goes to the next, or back.
-    if (waiter.lease.stream) put(std::move(waiter.lease));
-    lease.stream = std::move(**opened);
-    co_return lease;
-  }
-  if (waiter.lease.stream) co_return std::move(waiter.lease);
-  if (opened != nullptr) co_return tl::unexpected<Refusal>(std::move(opened->error()));
-  co_return refuse(Code::unavailable, "cancelled while waiting for a channel");
 }
 
 void HttpPool::put(Lease lease) {
   if (!lease.stream) return;
-  const auto waiting = waiting_.find(lease.key);
-  if (waiting != waiting_.end() && !lease.stream->readable()) {
-    for (Waiter* waiter : waiting->second) {
-      if (waiter->lease.stream) continue;  // has one, and only waits for its turn of the loop
-      lease.reused = true;
-      waiter->lease = std::move(lease);
-      waiter->given.notify();
+  if (!lease.stream->readable()) {
+    const auto group = std::string_view(lease.key).substr(0, lease.group_bytes);
+    const auto offer = dialer_.offer(group, lease.key, lease.stream);
+    if (offer == Dialer::Offer::taken) return;
+    if (offer == Dialer::Offer::place_wanted) {
+      lease.stream->close();
       return;
     }
   }
@@ -112,6 +85,23 @@ void HttpPool::put(Lease lease) {
     sweeping_ = true;
     sweep_.watch_until(watch_, until);
   }
+}
+
+bool HttpPool::close_idle_of(std::string_view group) {
+  std::vector<Idle>* oldest = nullptr;
+  for (auto& [key, channels] : idle_) {
+    // A group is followed by NUL and the service, so that "a" is not taken for "ab".
+    if (channels.empty() || key.size() <= group.size() || key[group.size()] != '\0' ||
+        !key.starts_with(group))
+      continue;
+    if (oldest == nullptr || channels.front().until < oldest->front().until) oldest = &channels;
+  }
+  if (oldest == nullptr) return false;
+  Idle closing = std::move(oldest->front());
+  oldest->erase(oldest->begin());
+  --idle_count_;
+  closing.stream->close();
+  return true;
 }
 
 void HttpPool::clear() {

@@ -1,15 +1,14 @@
 #pragma once
 
 #include <chrono>
-#include <list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "tunneld/tunnel/deadline_watch.h"
 #include "tunneld/tunnel/dialer.h"
-#include "tunneld/tunnel/wakeup.h"
 
 namespace tunneld::tunnel {
 
@@ -31,7 +30,8 @@ class HttpPool {
   /// A channel lent for one request. Destroying it closes it; give it back with put().
   struct Lease {
     std::unique_ptr<ByteStream> stream;
-    std::string key;
+    std::string key;  // its first group_bytes are the channel_group()
+    std::size_t group_bytes = 0;
     bool reused = false;  // has carried a request before: its peer may be closing it
   };
 
@@ -41,13 +41,13 @@ class HttpPool {
   HttpPool(Dialer& dialer, DeadlineWatch& watch, Options options);
   ~HttpPool();
 
-  /// The most recently used idle channel that has neither ended nor anything unread; else a new one
-  /// (refusals as Dialer::open) or one that another request gives back meanwhile, whichever is first:
-  /// when all of a principal's channels are taken, requests take turns on them.
-  asio::awaitable<Served<Lease>> take(const access::Principal& principal, const Service& service,
-                                      Source source, std::chrono::steady_clock::time_point deadline);
+  /// The most recently used idle channel that has neither ended nor anything unread; else what
+  /// Dialer::open() gives or refuses: a new one, or one that another request gives back meanwhile, when
+  /// the request's turn has come. `reuse_key` of the request is the pool's to set.
+  asio::awaitable<Served<Lease>> take(OpenRequest request, Source source);
 
-  /// For a channel whose last answer was read to its end and that both sides keep alive.
+  /// For a channel whose last answer was read to its end and that both sides keep alive. Goes to whoever
+  /// waits and has the next turn; is kept idle only while nobody waits.
   void put(Lease lease);
 
   std::size_t idle() const { return idle_count_; }
@@ -66,30 +66,14 @@ class HttpPool {
     HttpPool& pool;
   };
 
-  /// A request that waits for a channel of its key.
-  struct Waiter {
-    Waiter(HttpPool& owner, std::string of);
-    ~Waiter() { leave(); }
-    Waiter(const Waiter&) = delete;
-    Waiter& operator=(const Waiter&) = delete;
-    void leave();
-
-    HttpPool& pool;
-    std::string key;
-    Wakeup given;
-    Lease lease;
-  };
-
   void sweep();
-  asio::awaitable<Served<Lease>> open_or_inherit(Lease lease, const access::Principal& principal,
-                                                 const Service& service,
-                                                 std::chrono::steady_clock::time_point deadline);
+  /// Closes the channel of `group` that is idle longest; false if there is none.
+  bool close_idle_of(std::string_view group);
 
   Dialer& dialer_;
   DeadlineWatch& watch_;
   Options options_;
-  std::unordered_map<std::string, std::vector<Idle>> idle_;      // each oldest first
-  std::unordered_map<std::string, std::list<Waiter*>> waiting_;  // first come, first served
+  std::unordered_map<std::string, std::vector<Idle>> idle_;  // each oldest first
   std::size_t idle_count_ = 0;
   bool sweeping_ = false;
   Sweep sweep_{*this};

@@ -26,7 +26,11 @@ class QueueLedger {
   /// Called, without a lock held, when the level of a principal's queue changes.
   using OnLevel = std::function<void(const std::string& principal_key, FlowLevel, double fill)>;
 
-  QueueLedger(const Options& options, Observer& observer, OnLevel on_level);
+  using Now = std::function<std::chrono::steady_clock::time_point()>;
+
+  QueueLedger(
+      const Options& options, Observer& observer, OnLevel on_level,
+      Now now = [] { return std::chrono::steady_clock::now(); });
   ~QueueLedger();
   void configure(const Options& options);
 
@@ -35,8 +39,8 @@ class QueueLedger {
     std::size_t capacity = 100;  // of this principal's queue, by its tier
     Priority priority = Priority::normal;
     std::size_t bytes = 0;  // held while it waits
-    /// Ends the wait of this one with queue_full. May be called from any thread, at most once, and also
-    /// just after the place was given up.
+    /// Ends the wait of this one with queue_full. Called from any thread, at most once, never after
+    /// leave() has returned, and with the ledger's lock held: it must only pass the word on (post).
     std::function<void()> evict;
   };
   /// One that waits. Leaving without saying how counts as abandoned.
@@ -46,8 +50,8 @@ class QueueLedger {
     Place(Place&& other) noexcept;
     Place& operator=(Place&& other) noexcept;
     ~Place();
-    /// Once: the wait is over.
-    void leave(QueueExit how);
+    /// The wait is over. False if it was over already: evicted meanwhile, or left before.
+    bool leave(QueueExit how);
 
    private:
     friend class QueueLedger;

@@ -60,6 +60,42 @@ TEST_F(ForwardedHead, PassesWhatIsTheServices) {
     EXPECT_THAT(sent(std::string(field) + "\r\n"), HasSubstr(std::string("\r\n") + field + "\r\n"));
 }
 
+TEST_F(ForwardedHead, PutsOurTraceparentInPlaceOfEveryOneTheCallerSent) {
+  const auto sent_with = [&](Tracestate tracestate, std::string_view ours) {
+    const auto head = parse_request_head(
+                          "GET /t/web/x HTTP/1.1\r\nHost: tunnel.example\r\nTraceparent: theirs\r\n"
+                          "traceparent: theirs\r\nTraceState: vendor=1\r\ntracestate: other=2\r\n\r\n",
+                          {})
+                          .value();
+    return head_for_service(head, {&service, "/x", Credential::none, "192.0.2.7", "https", "corr-1",
+                                   head.body, ours, tracestate});
+  };
+  const auto continued = sent_with(Tracestate::keep, "00-ours-01");
+  EXPECT_THAT(continued, HasSubstr("\r\ntraceparent: 00-ours-01\r\n"));
+  EXPECT_THAT(continued, Not(HasSubstr("theirs")));
+  EXPECT_THAT(continued, HasSubstr("TraceState: vendor=1\r\ntracestate: other=2\r\n"));
+
+  const auto begun = sent_with(Tracestate::drop, "00-ours-01");
+  EXPECT_THAT(begun, HasSubstr("\r\ntraceparent: 00-ours-01\r\n"));
+  EXPECT_THAT(begun, AllOf(Not(HasSubstr("vendor=1")), Not(HasSubstr("other=2"))))
+      << "it belongs to a trace that ends here";
+
+  const auto untouched = sent_with(Tracestate::drop, "");
+  EXPECT_THAT(untouched, HasSubstr("Traceparent: theirs\r\ntraceparent: theirs\r\nTraceState: vendor=1\r\n"));
+}
+
+TEST_F(ForwardedHead, SendsOurTraceparentEvenIfTheCallerCallsItHopByHop) {
+  const auto head = parse_request_head(
+                        "GET /t/web/x HTTP/1.1\r\nHost: tunnel.example\r\nConnection: traceparent\r\n"
+                        "traceparent: theirs\r\n\r\n",
+                        {})
+                        .value();
+  const auto text = head_for_service(
+      head, {&service, "/x", Credential::none, "192.0.2.7", "https", "corr-1", head.body, "00-ours-01"});
+  EXPECT_THAT(text, HasSubstr("\r\ntraceparent: 00-ours-01\r\n"));
+  EXPECT_THAT(text, Not(HasSubstr("theirs")));
+}
+
 TEST_F(ForwardedHead, KeepsTheServicesOwnAuthorization) {
   EXPECT_THAT(sent("Authorization: Basic x\r\n", Credential::subprotocol),
               HasSubstr("Authorization: Basic x\r\n"));
@@ -135,6 +171,26 @@ TEST_F(ForwardedHead, KnowsWhatMayBeSentTwice) {
   for (const char* method : {"POST", "PATCH"}) {
     EXPECT_FALSE(asks(method, "")) << method;
     EXPECT_TRUE(asks(method, "Idempotency-Key: 1\r\n")) << method;
+  }
+}
+
+TEST(PriorityOf, IsOneOfTheNamesExactlyOrNormal) {
+  const auto of = [](const std::string& fields) {
+    const auto head = parse_request_head("GET / HTTP/1.1\r\nHost: t\r\n" + fields + "\r\n", {}).value();
+    return priority_of(head);
+  };
+  EXPECT_EQ(of("").value(), Priority::normal);
+  EXPECT_EQ(of("X-Tunnel-Priority: high\r\n").value(), Priority::high);
+  EXPECT_EQ(of("x-tunnel-priority: normal\r\n").value(), Priority::normal);
+  EXPECT_EQ(of("X-TUNNEL-PRIORITY:low\r\n").value(), Priority::low);
+  for (const char* wrong : {"X-Tunnel-Priority:", "X-Tunnel-Priority: High", "X-Tunnel-Priority: 1",
+                            "X-Tunnel-Priority: high, low", "X-Tunnel-Priority: urgent",
+                            "X-Tunnel-Priority: low\r\nX-Tunnel-Priority: low",
+                            "X-Tunnel-Priority: high\r\nx-tunnel-priority: no"}) {
+    const auto refused = of(std::string(wrong) + "\r\n");
+    ASSERT_FALSE(refused) << wrong;
+    EXPECT_EQ(refused.error().code, Code::bad_request);
+    EXPECT_THAT(refused.error().message, HasSubstr("X-Tunnel-Priority"));
   }
 }
 

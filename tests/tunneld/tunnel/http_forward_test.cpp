@@ -38,7 +38,9 @@ class HttpForwarding : public testing::Test {
     principal.issuer = "test";
     principal.subject = "ann";
     service = {"web", "lab", "127.0.0.1", 8080, {"*"}};
-    to = {&principal, &service, "/x?q=1", Credential::authorization};
+    to.principal = &principal;
+    to.service = &service;
+    to.target = "/x?q=1";
     options.continue_wait = 30ms;
   }
 
@@ -656,6 +658,103 @@ TEST_F(HttpForwarding, PassesTheDialersRefusalOn) {
   EXPECT_EQ(done.error().retry_after, 3s);
 }
 
+// --- The queue, traces and limits ---------------------------------------------------------------
+
+TEST_F(HttpForwarding, TellsTheDialerHowUrgentTheRequestIsAndWhatItHolds) {
+  origin.replies = {{kOk}};
+  to.priority = Priority::high;
+  MemoryExchange exchange(context.get_executor(), post("Content-Length: 2\r\n"), {"hi"});
+  ASSERT_TRUE(forward(exchange));
+  EXPECT_EQ(origin.priorities.at(0), Priority::high);
+  EXPECT_EQ(origin.held_bytes.at(0), origin.heads.at(0).size() + 2);
+}
+
+TEST_F(HttpForwarding, SaysWhenItGotItsChannelAndHowLongItQueued) {
+  origin.replies = {{kOk}};
+  origin.queued = 7s;
+  ForwardTimes times;
+  to.times = &times;
+  MemoryExchange exchange(context.get_executor(), kGet);
+  const auto done = forward(exchange);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->queued, 7s);
+  EXPECT_EQ(times.queued, 7s);
+  ASSERT_TRUE(times.got_channel_after);
+  EXPECT_EQ(done->got_channel_after, *times.got_channel_after);
+
+  MemoryExchange again(context.get_executor(), kGet);
+  const auto reused = forward(again);
+  ASSERT_TRUE(reused);
+  EXPECT_EQ(reused->queued, 0s) << "an idle channel was at hand";
+}
+
+TEST_F(HttpForwarding, SaysSoOfARefusedRequestToo) {
+  origin.refusal = Refusal{Code::timed_out, "no channel"};
+  origin.queued = 7s;
+  ForwardTimes times;
+  to.times = &times;
+  MemoryExchange exchange(context.get_executor(), kGet);
+  expect_refusal(forward(exchange), Code::timed_out, exchange);
+  EXPECT_EQ(times.queued, 7s);
+  EXPECT_FALSE(times.got_channel_after);
+}
+
+TEST_F(HttpForwarding, ARepeatedRequestCountsBothItsWaits) {
+  origin.replies = {{kOk}, {"", Then::close}, {kOk}};
+  MemoryExchange first(context.get_executor(), kGet);
+  ASSERT_TRUE(forward(first));
+  origin.queued = 3s;
+  MemoryExchange exchange(context.get_executor(), kGet);
+  const auto done = forward(exchange);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->queued, 3s) << "none for the idle channel, and these for the new one";
+}
+
+TEST_F(HttpForwarding, AddsTheTunnelsOwnFieldsToTheFinalAnswerOnly) {
+  origin.replies = {
+      {"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx-ratelimit-limit: theirs\r\n"
+       "X-Other: kept\r\nContent-Length: 2\r\n\r\nok"}};
+  to.answer_fields = {{"X-RateLimit-Limit", "100"}, {"X-RateLimit-Remaining", "7"}};
+  MemoryExchange exchange(context.get_executor(), kGet);
+  ASSERT_TRUE(forward(exchange));
+  EXPECT_EQ(exchange.field("x-ratelimit-limit"), "100") << "the service cannot speak for the tunnel";
+  EXPECT_EQ(exchange.field("x-ratelimit-remaining"), "7");
+  EXPECT_EQ(exchange.field("x-other"), "kept");
+  ASSERT_EQ(exchange.interim.size(), 1u);
+  for (const auto& field : exchange.interim[0].fields) EXPECT_NE(field.name, "X-RateLimit-Limit");
+}
+
+TEST_F(HttpForwarding, SendsOurTraceparentInPlaceOfTheCallers) {
+  origin.replies = {{kOk}};
+  for (const char* ours : {"", "00-ours-01"}) {
+    to.traceparent = ours;
+    MemoryExchange exchange(context.get_executor(), post("traceparent: 00-theirs-01\r\n", "GET"));
+    ASSERT_TRUE(forward(exchange));
+    const bool replaced = *ours != '\0';
+    EXPECT_EQ(origin.heads.back().find("00-theirs-01") == std::string::npos, replaced);
+    EXPECT_EQ(origin.heads.back().find("traceparent: 00-ours-01\r\n") != std::string::npos, replaced);
+  }
+}
+
+asio::awaitable<void> end_upgraded(MemoryExchange& exchange, RelayControl& control) {
+  while (!exchange.upgraded_peer) co_await exchange.wait_for_head();
+  control.stop(RelayEnd::How::closed_by_admin, "enough");
+  co_await support::read_all(*exchange.upgraded_peer);
+}
+
+TEST_F(HttpForwarding, AnUpgradedConnectionCanBeEndedFromOutside) {
+  origin.script = upgrade_and_echo;
+  RelayControl control;
+  to.relay_control = &control;
+  to.answer_fields = {{"X-RateLimit-Limit", "100"}};
+  MemoryExchange exchange(context.get_executor(), kUpgrade);
+  const auto done = forward(exchange, end_upgraded(exchange, control));
+  ASSERT_TRUE(done) << done.error().message;
+  ASSERT_TRUE(done->relay);
+  EXPECT_EQ(done->relay->how, RelayEnd::How::closed_by_admin);
+  EXPECT_EQ(exchange.field("x-ratelimit-limit"), "100");
+}
+
 // --- The pool -----------------------------------------------------------------------------------
 
 TEST_F(HttpForwarding, IdleChannelsEndAfterTheirTime) {
@@ -681,8 +780,8 @@ TEST_F(HttpForwarding, KeepsNoMoreIdleChannelsThanAllowed) {
   std::vector<HttpPool::Lease> leases;
   for (const auto* subject : subjects) {
     principal.subject = subject;
-    auto lease =
-        support::run_async(context, small.take(principal, service, HttpPool::Source::idle_or_new, deadline));
+    const OpenRequest request{.principal = principal, .service = service, .deadline = deadline};
+    auto lease = support::run_async(context, small.take(request, HttpPool::Source::idle_or_new));
     ASSERT_TRUE(lease);
     leases.push_back(std::move(*lease));
   }

@@ -164,6 +164,137 @@ TEST_F(Relaying, ClosesTheServiceWhenItIsCancelled) {
   EXPECT_FALSE(support::run_async(context, service->read(buffer)));
 }
 
+asio::awaitable<void> pause_for(std::chrono::milliseconds pause) {
+  asio::steady_timer timer(co_await asio::this_coro::executor, pause);
+  co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+}
+
+asio::awaitable<void> tell(RelayControl& control, How how, std::string why) {
+  control.stop(how, std::move(why));
+  co_return;
+}
+
+TEST_F(Relaying, EndsAsItsControlSaysAndForItsReason) {
+  for (const auto how : {How::revoked, How::draining, How::closed_by_admin}) {
+    RelayControl control;
+    options.control = &control;
+    const auto end = relay_during(tell(control, how, "because"));
+    EXPECT_EQ(end.how, how);
+    EXPECT_EQ(end.why, "because");
+    std::array<std::byte, 8> buffer;
+    EXPECT_FALSE(support::run_async(context, service->read(buffer))) << "the service is closed";
+    EXPECT_TRUE(support::run_async(context, near_caller->write(support::bytes_of("why"))))
+        << "the caller not";
+    std::tie(near_caller, caller) = support::memory_streams(context.get_executor());
+    std::tie(near_service, service) = support::memory_streams(context.get_executor());
+  }
+}
+
+TEST_F(Relaying, KeepsTheFirstReasonItIsGiven) {
+  RelayControl control;
+  options.control = &control;
+  control.stop(How::revoked, "first");
+  control.stop(How::draining, "second");
+  const auto end = relay_during(nothing());
+  EXPECT_EQ(end.how, How::revoked);
+  EXPECT_EQ(end.why, "first");
+}
+
+asio::awaitable<void> stall_then_tell(MemoryStream& service, RelayControl& control) {
+  // Nobody reads the caller's end: both pumps' memory is full and a write waits.
+  const std::string much(1'000'000, 'x');
+  co_await (service.write(support::bytes_of(much)) || pause_for(20ms));
+  control.stop(How::revoked, "revoked");
+}
+
+TEST_F(Relaying, EndsThoughACallerTakesNothing) {
+  RelayControl control;
+  options.control = &control;
+  EXPECT_EQ(relay_during(stall_then_tell(*service, control)).how, How::revoked);
+}
+
+asio::awaitable<void> refresh(RelayControl& control, std::optional<RelayControl::Clock::time_point> until,
+                              MemoryStream& caller, MemoryStream& service) {
+  control.set_until(until);
+  co_await chatter(caller, service, 10ms, 6);
+}
+
+TEST_F(Relaying, LivesOnWithARefreshedToken) {
+  RelayControl control;
+  options.control = &control;
+  options.until = RelayControl::Clock::now() + 30ms;
+  const auto end = relay_during(refresh(control, RelayControl::Clock::now() + 1h, *caller, *service));
+  EXPECT_EQ(end.how, How::finished) << end.why;
+  EXPECT_EQ(end.from_caller_bytes, 6u);
+}
+
+TEST_F(Relaying, EndsWhenARefreshedTokenExpiresToo) {
+  RelayControl control;
+  options.control = &control;
+  control.set_until(RelayControl::Clock::now() + 20ms);
+  EXPECT_EQ(relay_during(nothing()).how, How::expired);
+}
+
+TEST_F(Relaying, EndsAtOnceWhenToldOfATimeThatHasPassed) {
+  RelayControl control;
+  options.control = &control;
+  options.until = RelayControl::Clock::now() + 1h;
+  EXPECT_EQ(relay_during(refresh(control, RelayControl::Clock::now() - 1s, *caller, *service)).how,
+            How::expired);
+}
+
+asio::awaitable<void> drain_when_quiet(RelayControl& control, std::chrono::milliseconds quiet,
+                                       asio::awaitable<void> talk) {
+  control.stop_when_quiet(quiet, How::draining, "quiet");
+  co_await std::move(talk);
+}
+
+TEST_F(Relaying, ADrainWaitsForThePauseAfterTheLastByte) {
+  RelayControl control;
+  options.control = &control;
+  auto last_words = [](MemoryStream& from, MemoryStream& to) -> asio::awaitable<void> {
+    for (int count = 0; count < 10; ++count) {
+      co_await pause_for(20ms);
+      co_await from.write(support::bytes_of("x"));
+      co_await support::read_exactly(to, 1);
+    }
+  };
+  const auto end = relay_during(drain_when_quiet(control, 150ms, last_words(*service, *caller)));
+  EXPECT_EQ(end.how, How::draining);
+  EXPECT_EQ(end.why, "quiet");
+  EXPECT_EQ(end.from_service_bytes, 10u) << "it ended between two bytes that belonged together";
+}
+
+TEST_F(Relaying, ADrainEndsWhatHasLongBeenQuiet) {
+  RelayControl control;
+  options.control = &control;
+  auto later = [](RelayControl& told) -> asio::awaitable<void> {
+    co_await pause_for(30ms);
+    told.stop_when_quiet(10ms, How::draining, "quiet");
+  };
+  EXPECT_EQ(relay_during(later(control)).how, How::draining);
+}
+
+TEST_F(Relaying, OutlivesItsControlAndIsOutlivedByIt) {
+  auto control = std::make_unique<RelayControl>();
+  options.control = control.get();
+  auto forget = [](std::unique_ptr<RelayControl>& forgotten, MemoryStream& from,
+                   MemoryStream& to) -> asio::awaitable<void> {
+    forgotten.reset();
+    co_await chatter(from, to, 1ms, 2);
+  };
+  EXPECT_EQ(relay_during(forget(control, *caller, *service)).how, How::finished);
+
+  std::tie(near_caller, caller) = support::memory_streams(context.get_executor());
+  std::tie(near_service, service) = support::memory_streams(context.get_executor());
+  RelayControl longer;
+  options.control = &longer;
+  EXPECT_EQ(relay_during(chatter(*caller, *service, 1ms, 2)).how, How::finished);
+  longer.stop(How::revoked, "too late");
+  longer.set_until(RelayControl::Clock::now());
+  longer.stop_when_quiet(1ms, How::draining, "too late");
+}
+
 TEST(AdaptiveBuffers, GrowWhileFilledAndShrinkWhenQuiet) {
   AdaptiveBuffer buffer;
   EXPECT_EQ(buffer.space().size(), 4096u);

@@ -1,0 +1,1 @@
+"""An OpenTelemetry collector for tests: takes traces by OTLP over HTTP. See README.md."""
