@@ -91,21 +91,21 @@ void append_quoted(std::string& line, std::string_view text) {
 }
 
 template <class Text>
-void append_value(std::string& line, const Field& field, Text text) {
-  if (const auto* view = std::get_if<std::string_view>(&field.value())) {
+void append_value(std::string& line, const Field::Value& value, Text text) {
+  if (const auto* view = std::get_if<std::string_view>(&value)) {
     text(*view);
-  } else if (const auto* flag = std::get_if<bool>(&field.value())) {
+  } else if (const auto* flag = std::get_if<bool>(&value)) {
     line.append(*flag ? "true" : "false");
-  } else if (const auto* real = std::get_if<double>(&field.value())) {
+  } else if (const auto* real = std::get_if<double>(&value)) {
     if (std::isfinite(*real)) {
       append_number(line, *real);
     } else {
       line.append("null");  // JSON has no NaN
     }
-  } else if (const auto* integer = std::get_if<std::int64_t>(&field.value())) {
+  } else if (const auto* integer = std::get_if<std::int64_t>(&value)) {
     append_number(line, *integer);
   } else {
-    append_number(line, std::get<std::uint64_t>(field.value()));
+    append_number(line, std::get<std::uint64_t>(value));
   }
 }
 
@@ -124,6 +124,21 @@ const char* to_string(Level level) {
   return "TRACE";
 }
 
+void append_json_time(std::string& line, std::chrono::system_clock::time_point time) {
+  append_time(line, time);
+}
+
+void append_json_text(std::string& line, std::string_view text) {
+  append_quoted(line, text);
+}
+
+void append_json_field(std::string& line, std::string_view key, const Field::Value& value) {
+  line.push_back(',');
+  append_quoted(line, key);
+  line.push_back(':');
+  append_value(line, value, [&](std::string_view text) { append_quoted(line, text); });
+}
+
 void render_json(std::string& line, const Record& record) {
   line.assign("{\"timestamp\":\"");
   append_time(line, record.time);
@@ -136,10 +151,7 @@ void render_json(std::string& line, const Record& record) {
   append_quoted(line, record.instance_id);
   for (const Field& field : record.fields) {
     const std::size_t before = line.size();
-    line.push_back(',');
-    append_quoted(line, field.key());
-    line.push_back(':');
-    append_value(line, field, [&](std::string_view text) { append_quoted(line, text); });
+    append_json_field(line, field.key(), field.value());
     if (line.size() + kTruncated.size() > kMaxLineBytes) {
       line.resize(before);
       line.append(kTruncated);
@@ -167,7 +179,7 @@ void render_text(std::string& line, const Record& record, bool colour) {
     line.push_back(' ');
     append_escaped(line, field.key());
     line.push_back('=');
-    append_value(line, field, [&](std::string_view text) {
+    append_value(line, field.value(), [&](std::string_view text) {
       const bool bare = !text.empty() && text.find_first_of(" =\"\\") == std::string_view::npos;
       if (bare) {
         append_escaped(line, text);

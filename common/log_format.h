@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,10 @@ struct Record {
 
 /// Replaces `line`; no line end. A record too long for its line ends in `"truncated":true`.
 void render_json(std::string& line, const Record& record);
+/// The pieces of such an object, for other records that are lines of JSON. They append.
+void append_json_time(std::string& line, std::chrono::system_clock::time_point time);        // without quotes
+void append_json_text(std::string& line, std::string_view text);                             // with quotes
+void append_json_field(std::string& line, std::string_view key, const Field::Value& value);  // `,"key":value`
 /// "2026-01-02T03:04:05.678Z INFO  ssh: session opened upstream=home took_ms=12".
 void render_text(std::string& line, const Record& record, bool colour);
 
