@@ -112,6 +112,8 @@ void Schema::add(std::string key, bool* field, Docs docs) {
     return [field, on = *value] { *field = on; };
   };
   entry.value = [field] { return Json(*field); };
+  entry.get = [field] { return std::any(*field); };
+  entry.set = [field](const std::any& value) { *field = std::any_cast<bool>(value); };
   insert(std::move(entry));
 }
 
@@ -127,6 +129,8 @@ void Schema::add_text(std::string key, std::string type, std::function<std::stri
     return [set, text] { set(text); };
   };
   entry.value = [get] { return Json(get()); };
+  entry.get = [get] { return std::any(get()); };
+  entry.set = [set](const std::any& value) { set(std::any_cast<std::string>(value)); };
   insert(std::move(entry));
 }
 
@@ -176,7 +180,14 @@ void Schema::add(std::string key, std::vector<std::string>* field, Docs docs) {
     return [field, texts] { *field = texts; };
   };
   entry.value = [field] { return Json(*field); };
+  entry.get = [field] { return std::any(*field); };
+  entry.set = [field](const std::any& value) { *field = std::any_cast<std::vector<std::string>>(value); };
   insert(std::move(entry));
+}
+
+void Schema::carry(Entry& entry, const Number& number) {
+  entry.get = [get = number.get] { return std::any(get()); };
+  entry.set = [set = number.set](const std::any& value) { set(std::any_cast<std::int64_t>(value)); };
 }
 
 void Schema::add_number(std::string key, Numeric kind, Number number, Range limits, Docs docs) {
@@ -191,6 +202,7 @@ void Schema::add_number(std::string key, Numeric kind, Number number, Range limi
     return [set, read = *value] { set(read); };
   };
   entry.value = [get = number.get, bytes] { return bytes ? Json(write_bytes(get())) : Json(get()); };
+  carry(entry, number);
   insert(std::move(entry));
 }
 
@@ -205,6 +217,7 @@ void Schema::add_duration(std::string key, Number number, std::chrono::nanosecon
     return [set, read = value->count()] { set(read); };
   };
   entry.value = [get = number.get, write] { return Json(write(get())); };
+  carry(entry, number);
   insert(std::move(entry));
 }
 
@@ -221,6 +234,7 @@ void Schema::add_choice(std::string key, std::vector<std::string> names, Number 
     return [set, at = found - names.begin()] { set(at); };
   };
   entry.value = [names, get = index.get] { return Json(names.at(static_cast<std::size_t>(get()))); };
+  carry(entry, index);
   insert(std::move(entry));
 }
 
@@ -316,6 +330,53 @@ Diff diff(const Schema& before, const Schema& after) {
     (entry.docs.hot ? changed.hot : changed.cold).push_back(entry.key);
   }
   return changed;
+}
+
+std::optional<KeyFacts> Schema::facts(std::string_view key) const {
+  const Entry* entry = find(key);
+  if (entry == nullptr) return std::nullopt;
+  return KeyFacts{entry->docs.hot, entry->shape == Shape::items, entry->docs.secret};
+}
+
+std::vector<std::string> Schema::keys() const {
+  std::vector<std::string> all;
+  for (const Entry& entry : entries_) all.push_back(entry.key);
+  return all;
+}
+
+std::string Schema::expected(const Entry& entry) {
+  std::string out = "; expected " + entry.type;
+  if (!entry.allowed.empty()) out += " (" + entry.allowed + ")";
+  return out;
+}
+
+Parsed<std::vector<std::string>> Schema::texts_of(std::string_view key, const nlohmann::json& value) const {
+  const Entry* entry = find(key);
+  if (entry == nullptr || entry->shape == Shape::items)
+    return tl::unexpected(std::string("cannot be given as a single value"));
+  if (value.is_string()) return std::vector{value.get<std::string>()};
+  if (value.is_number_integer() || value.is_boolean()) return std::vector{value.dump()};
+  if (!value.is_array() || entry->shape != Shape::texts)
+    return tl::unexpected("is " +
+                          std::string(value.is_object()   ? "an object"
+                                      : value.is_array()  ? "a list"
+                                      : value.is_number() ? "not a whole number"
+                                                          : "nothing") +
+                          expected(*entry));
+  std::vector<std::string> texts;
+  for (const auto& item : value) {
+    if (!item.is_string()) return tl::unexpected(std::string("has an entry that is no text"));
+    texts.push_back(item.get<std::string>());
+  }
+  return texts;
+}
+
+void Schema::take(const Schema& from, std::string_view key) {
+  const Entry* mine = find(key);
+  const Entry* theirs = from.find(key);
+  if (mine == nullptr || theirs == nullptr || !mine->set || !theirs->get)
+    throw std::logic_error("configuration key cannot be taken over: " + std::string(key));
+  mine->set(theirs->get());
 }
 
 std::string Schema::origin(std::string path) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <any>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -29,7 +30,7 @@
 ///     config::Schema schema("TUNNELD");
 ///     schema.add("ssh.max_channels", &options.ssh.max_channels,
 ///                {.help = "Channels per SSH session.", .example = "10", .range = {1, 100}});
-///     auto warnings = schema.load(sources);         // file < environment < overrides
+///     auto warnings = schema.load(sources);         // file < environment < overrides < changes
 ///
 /// A schema points into the options it was built for: keep them where they are while it lives.
 /// To reload, build fresh options with a fresh schema, load that, and compare with `diff`.
@@ -64,6 +65,12 @@ struct ListDocs {
   std::size_t max_items = 1000;
 };
 
+/// A value given while the program runs, over all other sources.
+struct Change {
+  std::string key{};
+  std::vector<std::string> texts{};  // one, or the entries of a list of texts; see Schema::texts_of
+};
+
 /// What `load` reads. Reading the world is the caller's (see below), so loading is pure but for
 /// the secrets named by <NAME>_FILE.
 struct Sources {
@@ -71,6 +78,7 @@ struct Sources {
   std::string file_text{};
   std::vector<std::pair<std::string, std::string>> environment{};
   std::vector<std::string> overrides{};  // "key=value"; a later one wins over an earlier one
+  std::vector<Change> changes{};         // these win over everything; told as from "admin"
 };
 
 inline constexpr std::size_t kMaxFile = 1024 * 1024;
@@ -83,6 +91,13 @@ std::vector<std::pair<std::string, std::string>> process_environment();
 struct Diff {
   std::vector<std::string> hot{};
   std::vector<std::string> cold{};  // take effect only after a restart
+};
+
+/// What kind of key it is, for those that change single ones.
+struct KeyFacts {
+  bool hot = false;
+  bool list = false;  // of sections; cannot be changed alone
+  bool secret = false;
 };
 
 class Schema {
@@ -190,12 +205,22 @@ class Schema {
   /// once into fresh options.
   Result<std::vector<std::string>> load(const Sources& sources);
 
+  /// Nullopt for a key that there is not.
+  std::optional<KeyFacts> facts(std::string_view key) const;
+  std::vector<std::string> keys() const;
+  /// A JSON value as a source would write it, to be a Change: texts, whole numbers, true and false, and
+  /// lists of texts where the key is one. Whether the value is good is found out by `load`.
+  Parsed<std::vector<std::string>> texts_of(std::string_view key, const nlohmann::json& value) const;
+  /// Gives the field of that key the value it has in `from`, a schema of the same keys. Throws
+  /// std::logic_error for an unknown key and for a list of sections.
+  void take(const Schema& from, std::string_view key);
+
   /// Markdown: every key with type, default (the field's value when it was added), range, whether
   /// a reload suffices, environment name, help and example.
   std::string reference() const;
 
   /// {"ssh.max_channels": {"value": 10, "from": "tunneld.yaml:3"}, "upstreams": [{...}]}.
-  /// `from` is "default", "<file>:<line>", "environment <NAME>" or "--set". Secrets are "***".
+  /// `from` is "default", "<file>:<line>", "environment <NAME>", "--set" or "admin". Secrets are "***".
   nlohmann::ordered_json effective() const;
   /// Where the value of `path` ("ssh.max_channels", "upstreams[0].address") came from, e.g. "f.yaml:7";
   /// for a key that nothing set, where the section around it came from. Empty if nothing did.
@@ -231,6 +256,9 @@ class Schema {
     /// Checks a value and hands back its assignment, or the error.
     std::function<Parsed<Commit>(const std::vector<std::string>& texts)> parse{};
     std::function<nlohmann::ordered_json()> value{};
+    /// The field's value as it is, to carry it to the same key of another schema.
+    std::function<std::any()> get{};
+    std::function<void(const std::any&)> set{};
     std::string default_text{};
     Items items{};  // when shape is items
   };
@@ -248,6 +276,8 @@ class Schema {
             [field](std::int64_t value) { *field = static_cast<T>(value); }};
   }
 
+  static void carry(Entry& entry, const Number& number);
+  static std::string expected(const Entry& entry);
   void add_number(std::string key, Numeric kind, Number number, Range limits, Docs docs);
   void add_duration(std::string key, Number number, std::chrono::nanoseconds unit, Docs docs);
   void add_choice(std::string key, std::vector<std::string> names, Number index, Docs docs);

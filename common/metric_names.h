@@ -9,9 +9,8 @@
 namespace metric_names {
 
 enum class Type { counter, gauge, histogram };
-/// compat: for dashboards of earlier versions, while `metrics.compat` is on. planned: the name is settled, so
-/// that rules can be written against it, but nothing exposes it yet.
-enum class Since { now, compat, planned };
+/// compat: for dashboards of earlier versions, while `metrics.compat` is on.
+enum class Since { now, compat };
 
 struct Metric {
   const char* name;
@@ -51,9 +50,22 @@ inline constexpr const char* kErrorsTotal = "tunnel_errors_total";
 inline constexpr const char* kBytesReceivedTotal = "tunnel_bytes_received_total";
 inline constexpr const char* kBytesSentTotal = "tunnel_bytes_sent_total";
 inline constexpr const char* kQueueSize = "tunnel_queue_size";
+inline constexpr const char* kQueueFillRatio = "tunnel_queue_fill_ratio";
+inline constexpr const char* kQueueWaitSeconds = "tunnel_queue_wait_seconds";
+inline constexpr const char* kQueueDroppedTotal = "tunnel_queue_dropped_total";
+inline constexpr const char* kBackpressureEventsTotal = "tunnel_backpressure_events_total";
+inline constexpr const char* kCircuitBreakers = "tunnel_circuit_breakers";
+inline constexpr const char* kCircuitBreakerState = "tunnel_circuit_breaker_state";
+inline constexpr const char* kCircuitBreakerTransitionsTotal = "tunnel_circuit_breaker_transitions_total";
 inline constexpr const char* kAuthAttemptsTotal = "tunnel_auth_attempts_total";
 inline constexpr const char* kJwksRefreshTotal = "tunnel_jwks_refresh_total";
 inline constexpr const char* kFramesRejectedTotal = "tunnel_frames_rejected_total";
+inline constexpr const char* kRateLimitViolationsTotal = "tunnel_rate_limit_violations_total";
+inline constexpr const char* kPenalizedAddresses = "tunnel_penalized_addresses";
+inline constexpr const char* kCompressionBytesTotal = "tunnel_compression_bytes_total";
+inline constexpr const char* kAuditEventsTotal = "tunnel_audit_events_total";
+inline constexpr const char* kAuditWriteErrorsTotal = "tunnel_audit_write_errors_total";
+inline constexpr const char* kTraceSpansTotal = "tunnel_trace_spans_total";
 inline constexpr const char* kLogDroppedTotal = "tunnel_log_dropped_total";
 inline constexpr const char* kDrainState = "tunnel_drain_state";
 inline constexpr const char* kShutdownDurationSeconds = "tunnel_shutdown_duration_seconds";
@@ -66,16 +78,10 @@ inline constexpr const char* kProcessOpenFds = "process_open_fds";
 inline constexpr const char* kProcessMaxFds = "process_max_fds";
 inline constexpr const char* kProcessStartTimeSeconds = "process_start_time_seconds";
 
-inline constexpr const char* kQueueFillRatio = "tunnel_queue_fill_ratio";
-inline constexpr const char* kCircuitBreakerState = "tunnel_circuit_breaker_state";
-inline constexpr const char* kCircuitBreakerTransitionsTotal = "tunnel_circuit_breaker_transitions_total";
-inline constexpr const char* kRateLimitViolationsTotal = "tunnel_rate_limit_violations_total";
-inline constexpr const char* kAuditEventsTotal = "tunnel_audit_events_total";
-inline constexpr const char* kAuditWriteErrorsTotal = "tunnel_audit_write_errors_total";
-
 inline constexpr const char* kRequestLatencyMs = "tunnel_request_latency_ms";
 inline constexpr const char* kRequestsSuccessTotal = "tunnel_requests_success_total";
 inline constexpr const char* kRequestsFailedTotal = "tunnel_requests_failed_total";
+inline constexpr const char* kQueueFillPercentage = "tunnel_queue_fill_percentage";
 inline constexpr const char* kThroughputBytesTotal = "tunnel_throughput_bytes_total";
 inline constexpr const char* kBytesTransferredTotal = "tunnel_bytes_transferred_total";
 inline constexpr const char* kConnectionPoolActiveConnections = "tunnel_connection_pool_active_connections";
@@ -153,7 +159,7 @@ inline constexpr std::array kAll{
            {},
            "seconds",
            "Part of a request's time that was spent inside tunneld."},
-    Metric{kSlowRequestsTotal, Type::counter, {}, "", "Requests that took more than 5 seconds."},
+    Metric{kSlowRequestsTotal, Type::counter, {}, "", "Requests that took longer than request.slow."},
     Metric{kErrorsTotal, Type::counter, {"category", "code"}, "", "Errors answered, by documented code."},
     Metric{kBytesReceivedTotal,
            Type::counter,
@@ -166,6 +172,34 @@ inline constexpr std::array kAll{
            "",
            "Payload sent to callers (client) and far sides (agent)."},
     Metric{kQueueSize, Type::gauge, {"priority"}, "", "Requests waiting for a channel."},
+    Metric{kQueueFillRatio, Type::gauge, {}, "ratio", "How full the fullest user's queue is, 0 to 1."},
+    Metric{kQueueWaitSeconds,
+           Type::histogram,
+           {"priority"},
+           "seconds",
+           "Time that requests waited for a channel."},
+    Metric{kQueueDroppedTotal,
+           Type::counter,
+           {"reason", "priority"},
+           "",
+           "Requests that were not served because of the queue: full, or left it expired, evicted, failed, "
+           "abandoned."},
+    Metric{kBackpressureEventsTotal,
+           Type::counter,
+           {"level"},
+           "",
+           "Changes of a user's queue to a level of fullness."},
+    Metric{kCircuitBreakers,
+           Type::gauge,
+           {"state"},
+           "",
+           "Circuit breakers with a failure against them, by state."},
+    Metric{kCircuitBreakerState,
+           Type::gauge,
+           {"service"},
+           "",
+           "Worst breaker of the service: 0 closed, 1 open, 2 half-open."},
+    Metric{kCircuitBreakerTransitionsTotal, Type::counter, {"to"}, "", "Changes of a breaker's state."},
     Metric{kAuthAttemptsTotal, Type::counter, {"result", "reason"}, "", "Token checks by outcome."},
     Metric{kJwksRefreshTotal, Type::counter, {"result"}, "", "Fetches of the signing keys by outcome."},
     Metric{kFramesRejectedTotal,
@@ -173,6 +207,24 @@ inline constexpr std::array kAll{
            {"reason"},
            "",
            "WebSocket frames refused: oversize, utf8, protocol, inflate."},
+    Metric{kRateLimitViolationsTotal,
+           Type::counter,
+           {"scope", "user_tier"},
+           "",
+           "Requests and connections refused for a limit."},
+    Metric{kPenalizedAddresses,
+           Type::gauge,
+           {"state"},
+           "",
+           "Addresses slowed down or refused because their callers keep failing to authenticate."},
+    Metric{kCompressionBytesTotal,
+           Type::counter,
+           {"direction", "stage"},
+           "bytes",
+           "WebSocket payload before and after compression."},
+    Metric{kAuditEventsTotal, Type::counter, {"event"}, "", "Records of the audit log."},
+    Metric{kAuditWriteErrorsTotal, Type::counter, {}, "", "Records the audit log could not write."},
+    Metric{kTraceSpansTotal, Type::counter, {"result"}, "", "Spans of traces: exported, dropped, failed."},
     Metric{kLogDroppedTotal, Type::counter, {}, "", "Log records lost to a full queue or a failing output."},
     Metric{kDrainState, Type::gauge, {}, "", "0 while serving, 1 while draining."},
     Metric{kShutdownDurationSeconds, Type::histogram, {"reason"}, "seconds", "Time to drain at shutdown."},
@@ -205,6 +257,12 @@ inline constexpr std::array kAll{
            {},
            "",
            "Old name: tunnel_requests_total with status error.",
+           Since::compat},
+    Metric{kQueueFillPercentage,
+           Type::gauge,
+           {},
+           "",
+           "Old name: tunnel_queue_fill_ratio, 0 to 1 for all its name.",
            Since::compat},
     Metric{kThroughputBytesTotal,
            Type::counter,
@@ -255,37 +313,6 @@ inline constexpr std::array kAll{
            "ms",
            "Old name: tunnel_ssh_handshake_seconds, in milliseconds.",
            Since::compat},
-    Metric{kQueueFillRatio,
-           Type::gauge,
-           {},
-           "ratio",
-           "How full the fullest user's queue is, 0 to 1.",
-           Since::planned},
-    Metric{kCircuitBreakerState,
-           Type::gauge,
-           {"service"},
-           "",
-           "Worst breaker of the kind: 0 closed, 1 open, 2 half-open.",
-           Since::planned},
-    Metric{kCircuitBreakerTransitionsTotal,
-           Type::counter,
-           {"to"},
-           "",
-           "Changes of a breaker's state.",
-           Since::planned},
-    Metric{kRateLimitViolationsTotal,
-           Type::counter,
-           {"scope", "user_tier"},
-           "",
-           "Requests refused for a rate limit.",
-           Since::planned},
-    Metric{kAuditEventsTotal, Type::counter, {"event"}, "", "Records of the audit log.", Since::planned},
-    Metric{kAuditWriteErrorsTotal,
-           Type::counter,
-           {},
-           "",
-           "Records the audit log could not write.",
-           Since::planned},
 };
 
 /// The row of that name, or null.

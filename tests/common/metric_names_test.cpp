@@ -50,9 +50,9 @@ TEST(MetricNames, CarryTheirUnitAsSuffix) {
 TEST(MetricNames, HaveLabelsOnlyFromTheBoundedList) {
   // Each has a small fixed set of values. Nothing here may name a person, an address or a path.
   const std::set<std::string_view> bounded{
-      "version",  "commit",    "tls",    "ssh",       "user_tier", "role",   "result",   "phase",
-      "code",     "initiator", "reason", "upstream",  "type",      "status", "priority", "outcome",
-      "category", "side",      "thread", "direction", "service",   "to",     "scope",    "event"};
+      "version",   "commit",    "tls",      "ssh",  "user_tier", "role",     "result",  "phase",    "code",
+      "initiator", "reason",    "upstream", "type", "status",    "priority", "outcome", "category", "side",
+      "thread",    "direction", "service",  "to",   "scope",     "event",    "level",   "state",    "stage"};
   for (const Metric& metric : metric_names::kAll) {
     std::set<std::string_view> own;
     bool ended = false;

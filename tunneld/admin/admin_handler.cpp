@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tunneld/access/strict_json.h"
+#include "tunneld/admin/input.h"
 
 namespace tunneld::admin {
 
@@ -20,9 +21,7 @@ using tunnel::RequestHead;
 
 namespace {
 
-constexpr std::size_t kMaxInput = 4096;  // the only input is {"level","ttl"}
-constexpr std::array<std::string_view, 5> kLevels{"ERROR", "WARN", "INFO", "DEBUG", "TRACE"};
-constexpr std::int64_t kMaxTtlSeconds = 86'400;
+constexpr std::size_t kMaxBody = 64 * 1024;
 
 std::string_view path_of(std::string_view target) {
   return target.substr(0, target.find('?'));
@@ -49,59 +48,41 @@ double quality(std::string_view parameters) {
   return 1;
 }
 
-tunnel::asio::awaitable<Result<std::string>> read_input(HttpExchange& exchange) {
-  std::string text;
-  std::array<std::byte, 1024> buffer{};
-  for (;;) {
-    auto got = co_await exchange.read_body(buffer);
-    if (!got) co_return tl::unexpected(got.error());
-    if (*got == 0) co_return text;
-    if (text.size() + *got > kMaxInput)
-      co_return fail(Error::Kind::bad_input, "body is larger than " + std::to_string(kMaxInput) + " bytes");
-    text.append(reinterpret_cast<const char*>(buffer.data()), *got);
+constexpr std::size_t kMaxId = 128;
+constexpr std::string_view kScope = "tunnel:admin";
+
+/// Whether a list as in Allow has the word.
+bool lists(std::string_view words, std::string_view word) {
+  while (!words.empty()) {
+    const auto end = std::min(words.find(", "), words.size());
+    if (words.substr(0, end) == word) return true;
+    words.remove_prefix(std::min(end + 2, words.size()));
   }
+  return false;
 }
 
-struct LogLevelInput {
-  std::string level;
-  std::optional<std::chrono::seconds> ttl;
-};
-
-/// Checks every field before it says what is wrong, so that one answer names all of it.
-tl::expected<LogLevelInput, std::vector<std::string>> read_log_level(std::string_view text) {
-  auto json = access::parse_strict_json(text, kMaxInput);
-  if (!json) return tl::unexpected(std::vector{json.error().message});
-  if (!json->is_object()) return tl::unexpected(std::vector<std::string>{"body: an object is wanted"});
-  std::vector<std::string> problems;
-  LogLevelInput input;
-  for (const auto& [key, value] : json->items()) {
-    if (key == "level") {
-      const bool known = value.is_string() && std::find(kLevels.begin(), kLevels.end(),
-                                                        value.get_ref<const std::string&>()) != kLevels.end();
-      if (known)
-        input.level = value;
-      else
-        problems.emplace_back("level: one of ERROR WARN INFO DEBUG TRACE is wanted");
-    } else if (key == "ttl") {
-      const bool whole = value.is_number_integer() && value >= 1 && value <= kMaxTtlSeconds;
-      if (whole)
-        input.ttl = std::chrono::seconds(value.get<std::int64_t>());
-      else
-        problems.emplace_back("ttl: a whole number of seconds from 1 to 86400 is wanted");
-    } else {
-      problems.push_back(key.substr(0, 64) + ": unknown field");
-    }
+/// The body as JSON; null when there is none.
+tunnel::asio::awaitable<tunnel::Served<nlohmann::json>> read_body(HttpExchange& exchange) {
+  std::string text;
+  std::array<std::byte, 4096> buffer{};
+  for (;;) {
+    auto got = co_await exchange.read_body(buffer);
+    if (!got) co_return tunnel::refuse(Code::bad_request, "body: " + got.error().message);
+    if (*got == 0) break;
+    if (text.size() + *got > kMaxBody)
+      co_return tunnel::refuse(Code::too_large, "body: larger than " + std::to_string(kMaxBody) + " bytes");
+    text.append(reinterpret_cast<const char*>(buffer.data()), *got);
   }
-  if (!json->contains("level")) problems.emplace_back("level: missing");
-  if (!problems.empty()) return tl::unexpected(std::move(problems));
-  return input;
+  if (text.empty()) co_return nlohmann::json(nullptr);
+  auto json = access::parse_strict_json(text, kMaxBody);
+  if (!json) co_return tunnel::refuse(Code::bad_request, "body: " + json.error().message);
+  co_return std::move(*json);
 }
 
 }  // namespace
 
-bool wants_openmetrics(const RequestHead& head) {
-  double open = 0;
-  double plain = 0;
+double accept_weight(const RequestHead& head, std::string_view wanted) {
+  double best = 0;
   for (const auto& field : head.fields) {
     if (!tunnel::same_name(field.name, "accept")) continue;
     std::string_view rest = field.value;
@@ -109,123 +90,137 @@ bool wants_openmetrics(const RequestHead& head) {
       const auto comma = rest.find(',');
       const auto element = rest.substr(0, comma);
       const auto semicolon = element.find(';');
-      const auto type = trimmed(element.substr(0, semicolon));
       const double q = quality(semicolon == std::string_view::npos ? "" : element.substr(semicolon + 1));
-      if (tunnel::same_name(type, "application/openmetrics-text")) open = std::max(open, q);
-      if (tunnel::same_name(type, "text/plain")) plain = std::max(plain, q);
+      if (tunnel::same_name(trimmed(element.substr(0, semicolon)), wanted)) best = std::max(best, q);
       if (comma == std::string_view::npos) break;
       rest.remove_prefix(comma + 1);
     }
   }
-  return open > 0 && open >= plain;
+  return best;
 }
 
-struct AdminHandler::Page {
-  std::string_view path;
-  bool needs_scope;
-  bool takes_put;
-};
+bool wants_openmetrics(const RequestHead& head) {
+  const double open = accept_weight(head, "application/openmetrics-text");
+  return open > 0 && open >= accept_weight(head, "text/plain");
+}
 
-const AdminHandler::Page* AdminHandler::find(std::string_view path) {
-  static constexpr std::array<Page, 8> kPages{{
-      {"/metrics", false, false},
-      {"/api/tunnel/metrics", false, false},
-      {"/healthz", false, false},
-      {"/readyz", false, false},
-      {"/api/tunnel/health", false, false},
-      {"/api/tunnel/connections", true, false},
-      {"/api/tunnel/diagnostics", true, false},
-      {"/api/tunnel/config/log-level", true, true},
-  }};
-  const auto found =
-      std::find_if(kPages.begin(), kPages.end(), [path](const Page& page) { return page.path == path; });
-  return found == kPages.end() ? nullptr : &*found;
+const AdminHandler::Page* AdminHandler::find(std::string_view path, std::string& id) {
+  using H = AdminHandler;
+  // tests/artifacts/test_api_pages.py holds this table against docs/api.
+  static constexpr std::array kPages{
+      Page{"/metrics", false, "GET, HEAD", &H::metrics_page, nullptr},
+      Page{"/api/tunnel/metrics", false, "GET, HEAD", &H::metrics_page, nullptr},
+      Page{"/healthz", false, "GET, HEAD", &H::health_page, nullptr},
+      Page{"/readyz", false, "GET, HEAD", &H::health_page, nullptr},
+      Page{"/api/tunnel/health", false, "GET, HEAD", &H::health_page, nullptr},
+      Page{"/api/tunnel/diagnostics", true, "GET, HEAD", &H::diagnostics_page, nullptr},
+      Page{"/api/tunnel/config", true, "GET, HEAD, PUT", &H::config_page, &H::put_config},
+      Page{"/api/tunnel/config/reset", true, "POST", nullptr, &H::reset_config},
+      Page{"/api/tunnel/config/log-level", true, "GET, HEAD, PUT", &H::log_level_page, &H::put_log_level},
+      Page{"/api/tunnel/metrics/json", true, "GET, HEAD", &H::numbers_page, nullptr},
+      Page{"/api/tunnel/metrics/history", true, "GET, HEAD", &H::history_page, nullptr},
+      Page{"/api/tunnel/metrics/users", true, "GET, HEAD", &H::users_page, nullptr},
+      Page{"/api/tunnel/metrics/user/{hash}", true, "GET, HEAD", &H::user_page, nullptr},
+      Page{"/api/tunnel/circuit-breakers", true, "GET, HEAD", &H::breakers_page, nullptr},
+      Page{"/api/tunnel/circuit-breakers/{id}/reset", true, "POST", nullptr, &H::reset_breaker},
+      Page{"/api/tunnel/connections", true, "GET, HEAD", &H::connections_page, nullptr},
+      Page{"/api/tunnel/connections/{id}", true, "DELETE", nullptr, &H::close_connection},
+      Page{"/api/tunnel/drain", true, "POST", nullptr, &H::drain},
+      Page{"/api/tunnel/events", true, "GET, HEAD", &H::events_page, nullptr},
+      Page{"/api/tunnel/revocations", true, "GET, HEAD, POST", &H::revocations_page, &H::revoke},
+      Page{"/api/tunnel/penalties/{address}", true, "DELETE", nullptr, &H::pardon},
+  };
+  for (const auto& page : kPages) {
+    const auto open = page.path.find('{');
+    if (open == std::string_view::npos) {
+      if (page.path == path) return &page;
+      continue;
+    }
+    const auto before = page.path.substr(0, open);
+    const auto after = page.path.substr(page.path.find('}') + 1);
+    if (path.size() <= before.size() + after.size() || !path.starts_with(before) || !path.ends_with(after))
+      continue;
+    const auto part = path.substr(before.size(), path.size() - before.size() - after.size());
+    if (part.size() > kMaxId || part.find('/') != std::string_view::npos) continue;
+    if (auto plain = unescaped(part)) {
+      id = std::move(*plain);
+      return &page;
+    }
+  }
+  return nullptr;
 }
 
 AdminHandler::AdminHandler(Sources sources) : sources_(std::move(sources)) {}
 AdminHandler::~AdminHandler() = default;
 
+void AdminHandler::end_streams() {
+  streams_.end();
+}
+
 tunnel::asio::awaitable<void> AdminHandler::handle(HttpExchange& exchange) {
   // Scrapers and probes carry no token: the listener is loopback only and counts them as known.
   exchange.authenticated(access::Tier::free);
-  auto made = co_await answer(exchange);
-  co_await send(exchange, std::move(made));
+  Call call(exchange);
+  auto made = co_await answer(call);
+  report(call, made.status);
+  if (!call.streams_after) {
+    co_await send(exchange, std::move(made));
+    co_return;
+  }
+  co_await streams_.serve(exchange, sources_.events, *call.streams_after);
 }
 
-tunnel::asio::awaitable<Answer> AdminHandler::answer(HttpExchange& exchange) {
-  const auto& head = exchange.request();
-  const auto path = path_of(head.target);
-  const auto* page = find(path);
-  if (page == nullptr) co_return refusal(exchange, {Code::bad_request, "no such page", {}, 404});
-  const bool reads = head.method == "GET" || head.method == "HEAD";
-  if (!reads && !(page->takes_put && head.method == "PUT")) {
-    auto made = refusal(exchange, {Code::bad_request, "method not allowed here", {}, 405});
-    made.fields.push_back({"Allow", page->takes_put ? "GET, HEAD, PUT" : "GET, HEAD"});
+void AdminHandler::report(const Call& call, unsigned status) const {
+  if (call.page == nullptr || !call.page->needs_scope) return;
+  const auto& head = call.exchange.request();
+  AdminCall told;
+  told.method = head.method;
+  told.page = call.page->path;
+  told.status = status;
+  told.refused = call.refused;
+  told.principal = call.principal ? &*call.principal : nullptr;
+  told.peer = call.exchange.peer_address();
+  told.correlation_id = call.exchange.correlation_id();
+  told.notable = status == 401 || status == 403 || !call.reads();
+  sources_.called(told);
+}
+
+tunnel::asio::awaitable<Answer> AdminHandler::answer(Call& call) {
+  const auto& head = call.exchange.request();
+  call.page = find(path_of(head.target), call.id);
+  if (call.page == nullptr) co_return refusal(call, {Code::bad_request, "no such page", {}, 404});
+  if (!lists(call.page->methods, head.method)) {
+    auto made = refusal(call, {Code::bad_request, "method not allowed here", {}, 405});
+    made.fields.push_back({"Allow", std::string(call.page->methods)});
     co_return made;
   }
-  if (page->needs_scope)
-    if (auto denied = check_scope(head)) co_return refusal(exchange, *denied);
+  if (call.page->needs_scope)
+    if (auto denied = check_scope(call)) co_return refusal(call, *denied);
+  if (call.reads()) co_return (this->*call.page->read)(call);
 
-  if (path == "/metrics") co_return exposition(head, false);
-  if (path == "/api/tunnel/metrics") co_return exposition(head, sources_.compat_metrics);
-  if (path == "/api/tunnel/connections") co_return Answer{.body = sources_.connections().dump()};
-  if (path == "/api/tunnel/diagnostics") co_return Answer{.body = sources_.diagnostics().dump()};
-  if (page->takes_put && head.method == "PUT") co_return co_await put_log_level(exchange);
-  if (page->takes_put) co_return Answer{.body = nlohmann::json{{"level", sources_.log_level()}}.dump()};
-  co_return health_page(path);
+  auto body = co_await read_body(call.exchange);
+  if (!body) co_return refusal(call, body.error(), {body.error().message});
+  co_return (this->*call.page->change)(call, *body);
 }
 
-std::optional<Refusal> AdminHandler::check_scope(const RequestHead& head) const {
-  auto principal = sources_.authenticate(head);
+std::optional<Refusal> AdminHandler::check_scope(Call& call) const {
+  auto principal = sources_.authenticate(call.exchange.request());
   if (!principal) return principal.error();
-  if (!principal->has_scope("tunnel:admin"))
+  call.principal = std::move(*principal);
+  if (!call.principal->has_scope(std::string(kScope)))
     return Refusal{Code::forbidden, "the token lacks the scope tunnel:admin"};
   return std::nullopt;
 }
 
-Answer AdminHandler::refusal(const HttpExchange& exchange, const Refusal& why) const {
+Answer AdminHandler::refusal(Call& call, const Refusal& why, const Problems& details) const {
   sources_.refused(why.code);
-  return answer_refusing(exchange, why);
-}
-
-Answer AdminHandler::exposition(const RequestHead& head, bool compat) const {
-  const bool open = wants_openmetrics(head);
-  return {.content_type = open ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-                               : "text/plain; version=0.0.4; charset=utf-8",
-          .body = sources_.metrics(open, compat)};
-}
-
-Answer AdminHandler::health_page(std::string_view path) const {
-  // Alive means: this thread answered. Nothing else may turn it into a restart.
-  if (path == "/healthz") return {.body = R"({"status":"alive"})"};
-  const auto health = sources_.health();
-  const unsigned status = health.not_ready ? 503 : 200;
-  if (path == "/readyz") {
-    nlohmann::json body{{"status", health.not_ready ? "not ready" : "ready"}};
-    if (health.not_ready) body["reason"] = *health.not_ready;
-    return {.status = status, .body = body.dump()};
-  }
-  return {.status = status, .body = health_body(health, sources_.counts())};
-}
-
-tunnel::asio::awaitable<Answer> AdminHandler::put_log_level(HttpExchange& exchange) {
-  auto text = co_await read_input(exchange);
-  std::vector<std::string> problems;
-  if (!text) {
-    problems.push_back(text.error().message);
-  } else if (auto input = read_log_level(*text); !input) {
-    problems = input.error();
-  } else {
-    sources_.set_log_level(input->level, input->ttl);
-    nlohmann::json body{{"level", input->level}};
-    if (input->ttl) body["ttl"] = input->ttl->count();
-    co_return Answer{.body = body.dump()};
-  }
-  auto made = refusal(exchange, {Code::bad_request, "log level not changed: " + problems.front()});
+  call.refused = why.code;
+  auto made = answer_refusing(call.exchange, why);
+  if (details.empty()) return made;
   auto body = nlohmann::ordered_json::parse(made.body);
-  body["error"]["details"] = problems;
-  made.body = body.dump();
-  co_return made;
+  body["error"]["details"] = details;
+  made.body = text_of(body);
+  return made;
 }
 
 }  // namespace tunneld::admin

@@ -4,6 +4,8 @@
 #include <span>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "tunneld/admin/health.h"
 
 namespace tunneld::admin {
@@ -12,6 +14,10 @@ namespace {
 const std::vector<tunnel::Header> kNoTrailers;
 
 }  // namespace
+
+std::string text_of(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
 
 Answer answer_refusing(const tunnel::HttpExchange& exchange, const tunnel::Refusal& why) {
   const auto& id = exchange.correlation_id();
@@ -26,10 +32,10 @@ Answer answer_refusing(const tunnel::HttpExchange& exchange, const tunnel::Refus
 tunnel::asio::awaitable<void> send(tunnel::HttpExchange& exchange, Answer answer) {
   tunnel::ResponseHead head;
   head.status = answer.status;
-  head.fields = {{"Content-Type", std::string(answer.content_type)},
-                 {"Cache-Control", "no-store"},
+  head.fields = {{"Cache-Control", "no-store"},
                  {"X-Content-Type-Options", "nosniff"},
                  {"X-Correlation-ID", exchange.correlation_id()}};
+  if (answer.status != 204) head.fields.push_back({"Content-Type", std::string(answer.content_type)});
   for (auto& field : answer.fields) head.fields.push_back(std::move(field));
   head.body = tunnel::SizedBody{answer.body.size()};
   if (exchange.request().method == "HEAD") {

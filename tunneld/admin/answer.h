@@ -4,6 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "tunneld/tunnel/http_exchange.h"
 #include "tunneld/tunnel/refusal.h"
 
@@ -16,6 +18,9 @@ struct Answer {
   std::string body{};
   std::vector<tunnel::Header> fields{};
 };
+
+/// As text; bytes that are no UTF-8 become U+FFFD.
+std::string text_of(const nlohmann::ordered_json& json);
 
 /// The one error body with the code's status; 401 with WWW-Authenticate, Retry-After where it is known.
 Answer answer_refusing(const tunnel::HttpExchange& exchange, const tunnel::Refusal& why);

@@ -84,20 +84,67 @@ std::vector<LabelledCounters::Entry> LabelledCounters::read() const {
   return entries;
 }
 
+namespace {
+
+/// Position of the highest bit, and the next bits as the fraction of the doubling. `fraction_bits` says how
+/// many buckets a doubling has.
+std::size_t logarithmic(std::uint64_t nanoseconds, unsigned fraction_bits, std::size_t buckets) {
+  const auto units = std::max<std::uint64_t>(nanoseconds >> 10U, 1);  // of 1.024 µs
+  const auto power = static_cast<std::size_t>(std::bit_width(units) - 1);
+  const auto mask = (std::uint64_t{1} << fraction_bits) - 1;
+  const auto fraction = ((units << fraction_bits) >> power) & mask;
+  return std::min((power << fraction_bits) + static_cast<std::size_t>(fraction), buckets - 1);
+}
+
+/// In seconds.
+double middle_of_bucket(std::size_t bucket, std::size_t per_double) {
+  const auto power = static_cast<double>(bucket / per_double);
+  const auto steps = static_cast<double>(bucket % per_double) + 0.5;
+  return std::exp2(power) * (1 + steps / static_cast<double>(per_double)) * 1024e-9;
+}
+
+std::uint64_t nanoseconds_of(std::chrono::steady_clock::duration took) {
+  const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(ns, 0));
+}
+
+}  // namespace
+
+DurationSketch::DurationSketch() : stripes_(std::make_unique<std::array<Stripe, kStripes>>()) {}
+
+void DurationSketch::observe(std::chrono::steady_clock::duration took) {
+  const auto bucket = logarithmic(nanoseconds_of(took), 2, kBuckets);
+  (*stripes_)[stripe()].counts[bucket].fetch_add(1, std::memory_order_relaxed);
+}
+
+DurationSketch::Counts DurationSketch::read() const {
+  Counts counts{};
+  for (const auto& one : *stripes_)
+    for (std::size_t i = 0; i < kBuckets; ++i) counts[i] += one.counts[i].load(std::memory_order_relaxed);
+  return counts;
+}
+
+double DurationSketch::percentile(const Counts& counts, double share) {
+  std::uint64_t all = 0;
+  for (const auto count : counts) all += count;
+  if (all == 0) return 0;
+  const auto wanted = std::max(1.0, std::ceil(share * static_cast<double>(all)));
+  std::uint64_t seen = 0;
+  for (std::size_t i = 0; i < kBuckets; ++i) {
+    seen += counts[i];
+    if (static_cast<double>(seen) >= wanted) return middle_of_bucket(i, kPerDouble);
+  }
+  return middle_of_bucket(kBuckets - 1, kPerDouble);
+}
+
 SlidingDurations::SlidingDurations() : slices_(std::make_unique<std::array<Slice, kSlices>>()) {}
 
 std::size_t SlidingDurations::bucket_of(std::uint64_t nanoseconds) {
-  // Position of the highest bit, and the next four bits as the fraction of the doubling.
-  const auto units = std::max<std::uint64_t>(nanoseconds >> 10U, 1);  // of 1.024 µs
-  const auto power = static_cast<std::size_t>(std::bit_width(units) - 1);
-  const auto fraction = ((units << 4U) >> power) & 15U;
-  return std::min(power * kPerDouble + static_cast<std::size_t>(fraction), kBuckets - 1);
+  return logarithmic(nanoseconds, 4, kBuckets);
 }
 
 double SlidingDurations::middle_of(std::size_t bucket) {
-  const auto power = static_cast<double>(bucket / kPerDouble);
-  const auto fraction = static_cast<double>(bucket % kPerDouble) / kPerDouble;
-  return std::exp2(power) * (1 + fraction + 0.5 / kPerDouble) * 1024e-9;
+  return middle_of_bucket(bucket, kPerDouble);
 }
 
 void SlidingDurations::observe(Clock::duration took, Clock::time_point now) {
@@ -112,20 +159,21 @@ void SlidingDurations::observe(Clock::duration took, Clock::time_point now) {
       slice.number.store(number, std::memory_order_release);
     }
   }
-  const auto ns =
-      std::max<std::int64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(took).count(), 0);
-  slice.counts[bucket_of(static_cast<std::uint64_t>(ns))].fetch_add(1, std::memory_order_relaxed);
-  slice.sum_ns.fetch_add(static_cast<std::uint64_t>(ns), std::memory_order_relaxed);
+  const auto ns = nanoseconds_of(took);
+  slice.counts[bucket_of(ns)].fetch_add(1, std::memory_order_relaxed);
+  slice.sum_ns.fetch_add(ns, std::memory_order_relaxed);
 }
 
-SlidingDurations::Percentiles SlidingDurations::read(Clock::time_point now) const {
+SlidingDurations::Percentiles SlidingDurations::read(Clock::time_point now,
+                                                     std::chrono::seconds window) const {
+  const auto slices = std::clamp<std::int64_t>(window / kSlice, 1, static_cast<std::int64_t>(kSlices));
   const std::int64_t number = now.time_since_epoch() / kSlice;
   std::array<std::uint64_t, kBuckets> counts{};
   Percentiles result;
   double sum = 0;
   for (const auto& slice : *slices_) {
     const auto of = slice.number.load(std::memory_order_acquire);
-    if (of < 0 || of <= number - static_cast<std::int64_t>(kSlices) || of > number) continue;
+    if (of < 0 || of <= number - slices || of > number) continue;
     for (std::size_t i = 0; i < kBuckets; ++i) {
       const auto count = slice.counts[i].load(std::memory_order_relaxed);
       counts[i] += count;

@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <deque>
 #include <limits>
+#include <map>
 #include <optional>
 #include <sstream>
 #include <utility>
 
 #include "common/metric_names.h"
+#include "tunneld/admin/exemplars.h"
 #include "tunneld/admin/openmetrics.h"
 #include "tunneld/admin/process_info.h"
 
@@ -18,10 +20,14 @@ namespace tunneld::admin {
 
 namespace names = metric_names;
 
+using access::BreakerState;
 using access::Tier;
 using tunnel::Code;
+using tunnel::FlowLevel;
 using tunnel::Initiator;
 using tunnel::Outcome;
+using tunnel::Priority;
+using tunnel::QueueExit;
 using tunnel::Side;
 
 namespace {
@@ -29,7 +35,7 @@ namespace {
 constexpr std::array kDefaultBounds{.001, .005, .01, .05, .1, .5, 1., 5., 10., 60.};
 constexpr std::array kRequestBounds{.005, .01, .025, .05, .1, .2, .5, 1., 2., 5., 10., 30., 60., 300.};
 constexpr std::array kOldLatencyBounds{.01, .05, .1, .2, .5, 1., 5., 30.};  // shown in ms
-constexpr std::chrono::seconds kSlow{5};
+constexpr std::chrono::milliseconds kSlow{5'000};
 
 constexpr std::array<std::string_view, 2> kRoles{"caller", "agent"};
 constexpr std::array<std::string_view, 3> kPhases{"tls", "upgrade", "ssh"};
@@ -38,6 +44,12 @@ constexpr std::array<std::uint16_t, 15> kCloseCodes{1000, 1001, 1002, 1003, 1006
 constexpr std::array<const char*, 2> kInitiators{"client", "server"};
 constexpr std::array<const char*, 2> kOutcomes{"success", "error"};
 constexpr std::array<const char*, 2> kSides{"client", "agent"};
+constexpr std::array<std::string_view, 5> kLimitScopes{"user", "ip", "global", "connections", "other"};
+/// Ends of a wait without service, then the refusal before it.
+constexpr std::array<const char*, 6> kQueueReasons{"served", "expired",   "evicted",
+                                                   "failed", "abandoned", "full"};
+constexpr std::size_t kQueueFull = 5;
+constexpr std::array<std::string_view, 3> kBreakerStates{"closed", "open", "half_open"};
 constexpr std::size_t kCodes = 19;  // codes start at 1
 
 template <std::size_t N>
@@ -49,6 +61,15 @@ std::size_t index_in(const std::array<std::string_view, N>& values, std::string_
 std::size_t index_of(Tier tier) {
   return static_cast<std::size_t>(tier);
 }
+std::size_t index_of(FlowLevel level) {
+  return static_cast<std::size_t>(level);
+}
+std::size_t index_of(QueueExit how) {
+  return static_cast<std::size_t>(how);
+}
+std::size_t index_of(BreakerState state) {
+  return static_cast<std::size_t>(state);
+}
 std::size_t index_of(Side side) {
   return static_cast<std::size_t>(side);
 }
@@ -57,6 +78,11 @@ std::size_t index_of(Outcome outcome) {
 }
 std::size_t index_of(Code code) {
   return std::min(static_cast<std::size_t>(code), kCodes - 1);
+}
+
+/// For the gauge, where it says which one an operator must hear of: open before half-open before closed.
+int severity(BreakerState state) {
+  return state == BreakerState::open ? 2 : state == BreakerState::half_open ? 1 : 0;
 }
 
 template <std::size_t N>
@@ -78,14 +104,15 @@ struct Metrics::Cells {
   }
 
   Level sockets;
-  LabelledCounters sockets_refused{
-      std::array<std::string_view, 3>{"max_connections", "fd_reserve", "early_drop"}};
+  LabelledCounters sockets_refused{std::array<std::string_view, 5>{
+      "max_connections", "fd_reserve", "early_drop", "address", "proxy_protocol"}};
   std::array<Level, 3> websockets;
   std::array<std::array<Counter, kCodes>, 2> upgrades;  // by role and code; 0 is "ok"
   Histograms<2> lifetime{kDefaultBounds};
   Histograms<3> setup{kDefaultBounds};
   std::array<std::array<Counter, 2>, kCloseCodes.size() + 1> closes;  // the last is "other"
-  LabelledCounters frames_rejected{std::array<std::string_view, 3>{"oversize", "utf8", "protocol"}};
+  LabelledCounters frames_rejected{
+      std::array<std::string_view, 5>{"oversize", "utf8", "protocol", "inflate", "control_flood"}};
   LabelledCounters requests_rejected{};
   Histogram heartbeat_rtt{kDefaultBounds};
   Counter heartbeat_timeouts;
@@ -95,11 +122,14 @@ struct Metrics::Cells {
   std::array<Counter, 2> jwks;  // error, ok
 
   std::array<Level, 3> in_flight;
-  std::array<std::array<Counter, 3>, 2> requests;  // by outcome and tier
+  std::array<std::array<std::array<Counter, 3>, 3>, 2> requests;  // by outcome, tier and priority
   Histograms<2> request_duration{kRequestBounds};
+  std::array<Exemplars, 2> exemplars{Exemplars(kRequestBounds), Exemplars(kRequestBounds)};  // by outcome
   Histogram overhead{kDefaultBounds};
   Counter slow;
+  std::atomic<std::chrono::steady_clock::rep> slow_limit{Duration(kSlow).count()};
   SlidingDurations recent;
+  DurationSketch all_durations;
   std::array<Counter, kCodes> errors;
   std::array<Counter, 2> received;
   std::array<Counter, 2> sent;
@@ -110,7 +140,18 @@ struct Metrics::Cells {
   Level channels;
   Counter channels_opened;
   LabelledCounters channels_refused{std::array<std::string_view, 3>{"refused", "timeout", "error"}};
-  Level waiting;
+
+  std::array<Level, 3> waiting;  // by priority
+  Histograms<3> queue_wait{kDefaultBounds};
+  std::array<std::array<Counter, 3>, kQueueReasons.size()> queue_ended;  // by reason and priority
+  std::array<Counter, tunnel::kFlowLevels.size()> flow_levels;
+  std::array<Counter, 3> breaker_changes;                           // by the state that was entered
+  std::array<std::array<Counter, 3>, kLimitScopes.size()> limited;  // by scope and tier
+  std::array<std::array<Counter, 2>, 2> compressed;                 // by side; before and after
+
+  LabelledCounters audit_events{};
+  Counter audit_lost;
+  LabelledCounters spans{std::array<std::string_view, 3>{"exported", "dropped", "failed"}};
 
   std::deque<Histogram> loop_lag;
   std::atomic<bool> draining{false};
@@ -139,6 +180,19 @@ void Metrics::loop_lagged(std::size_t thread, Duration lag) {
 }
 void Metrics::config_reloaded(bool ok) {
   cells_->reloads[ok ? 1 : 0].add();
+}
+
+void Metrics::set_slow(std::chrono::milliseconds limit) {
+  cells_->slow_limit.store(Duration(limit).count(), std::memory_order_relaxed);
+}
+void Metrics::audit_written(std::string_view event) {
+  cells_->audit_events.add(event);
+}
+void Metrics::audit_lost(std::uint64_t lines) {
+  cells_->audit_lost.add(lines);
+}
+void Metrics::spans(std::string_view result, std::uint64_t count) {
+  cells_->spans.add(result, count);
 }
 
 void Metrics::socket_opened() {
@@ -181,6 +235,12 @@ void Metrics::heartbeat_timed_out() {
   cells_->heartbeat_timeouts.add();
 }
 
+void Metrics::compressed(Side from, std::size_t before, std::size_t after) {
+  auto& cells = cells_->compressed[index_of(from)];
+  cells[0].add(before);
+  cells[1].add(after);
+}
+
 void Metrics::auth_attempt(bool accepted, std::string_view reason) {
   (accepted ? cells_->auth_accepted : cells_->auth_refused).add(reason);
 }
@@ -188,18 +248,28 @@ void Metrics::jwks_refreshed(bool ok) {
   cells_->jwks[ok ? 1 : 0].add();
 }
 
+void Metrics::rate_limited(std::string_view scope, Tier tier) {
+  auto place = index_in(kLimitScopes, scope);
+  if (kLimitScopes[place] != scope) place = kLimitScopes.size() - 1;
+  cells_->limited[place][index_of(tier)].add();
+}
+
 void Metrics::request_started(Tier tier) {
   cells_->in_flight[index_of(tier)].add(1);
 }
-void Metrics::request_finished(Tier tier, Outcome outcome, Duration took, Duration overhead) {
+void Metrics::request_finished(const tunnel::FinishedRequest& request) {
   auto& cells = *cells_;
-  cells.in_flight[index_of(tier)].add(-1);
-  cells.requests[index_of(outcome)][index_of(tier)].add();
-  cells.request_duration[index_of(outcome)].observe(took);
-  cells.overhead.observe(overhead);
-  cells.old_latency.observe(took);
-  if (took > kSlow) cells.slow.add();
-  cells.recent.observe(took, std::chrono::steady_clock::now());
+  const auto outcome = index_of(request.outcome);
+  cells.in_flight[index_of(request.tier)].add(-1);
+  cells.requests[outcome][index_of(request.tier)][index_of(request.priority)].add();
+  cells.request_duration[outcome].observe(request.took);
+  if (!request.trace_id.empty())
+    cells.exemplars[outcome].observe(request.took, request.trace_id, std::chrono::system_clock::now());
+  cells.overhead.observe(request.overhead);
+  cells.old_latency.observe(request.took);
+  if (request.took.count() > cells.slow_limit.load(std::memory_order_relaxed)) cells.slow.add();
+  cells.recent.observe(request.took, std::chrono::steady_clock::now());
+  cells.all_durations.observe(request.took);
 }
 void Metrics::error_answered(Code code) {
   cells_->errors[index_of(code)].add();
@@ -232,8 +302,30 @@ void Metrics::channel_refused(std::string_view result) {
 void Metrics::channel_closed() {
   cells_->channels.add(-1);
 }
-void Metrics::waiting_for_channel(int change) {
-  cells_->waiting.add(change);
+
+void Metrics::queue_entered(Priority priority) {
+  cells_->waiting[index_of(priority)].add(1);
+}
+void Metrics::queue_left(Priority priority, QueueExit how, Duration waited) {
+  cells_->waiting[index_of(priority)].add(-1);
+  cells_->queue_wait[index_of(priority)].observe(waited);
+  cells_->queue_ended[index_of(how)][index_of(priority)].add();
+}
+void Metrics::queue_refused(Priority priority) {
+  cells_->queue_ended[kQueueFull][index_of(priority)].add();
+}
+void Metrics::flow_level_changed(FlowLevel to) {
+  cells_->flow_levels[index_of(to)].add();
+}
+void Metrics::breaker_changed(std::string_view to) {
+  cells_->breaker_changes[index_in(kBreakerStates, to)].add();
+}
+
+SlidingDurations::Percentiles Metrics::latency(std::chrono::seconds window) const {
+  return cells_->recent.read(std::chrono::steady_clock::now(), window);
+}
+DurationSketch::Counts Metrics::durations() const {
+  return cells_->all_durations.read();
 }
 
 Metrics::Snapshot Metrics::snapshot() const {
@@ -242,8 +334,10 @@ Metrics::Snapshot Metrics::snapshot() const {
   for (std::size_t tier = 0; tier < 3; ++tier) {
     shot.connections_by_tier[tier] = cells.websockets[tier].value();
     shot.in_flight += cells.in_flight[tier].value();
-    shot.succeeded += cells.requests[index_of(Outcome::success)][tier].value();
-    shot.failed += cells.requests[index_of(Outcome::error)][tier].value();
+    for (std::size_t priority = 0; priority < 3; ++priority) {
+      shot.succeeded += cells.requests[index_of(Outcome::success)][tier][priority].value();
+      shot.failed += cells.requests[index_of(Outcome::error)][tier][priority].value();
+    }
   }
   for (const auto& role : cells.upgrades) shot.connections_accepted += role[0].value();
   shot.sockets = cells.sockets.value();
@@ -251,7 +345,16 @@ Metrics::Snapshot Metrics::snapshot() const {
   for (std::size_t code = 0; code < kCodes; ++code) shot.errors_by_code[code] = cells.errors[code].value();
   shot.ssh_sessions = cells.ssh_sessions.value();
   shot.ssh_channels = cells.channels.value();
-  shot.waiting = cells.waiting.value();
+  for (std::size_t priority = 0; priority < 3; ++priority) {
+    shot.waiting_by_priority[priority] = cells.waiting[priority].value();
+    shot.waiting += shot.waiting_by_priority[priority];
+    for (std::size_t reason = 1; reason < kQueueReasons.size(); ++reason)
+      shot.queue_dropped += cells.queue_ended[reason][priority].value();
+  }
+  shot.slow = cells.slow.value();
+  for (const auto& scope : cells.limited)
+    for (const auto& tier : scope) shot.rate_limited += tier.value();
+  shot.audit_lost = cells.audit_lost.value();
   shot.received_bytes = cells.received[index_of(Side::client)].value();
   shot.sent_bytes = cells.sent[index_of(Side::client)].value();
   return shot;
@@ -368,8 +471,9 @@ std::string Metrics::expose(bool openmetrics, bool compat) const {
 
   for (std::size_t outcome = 0; outcome < kOutcomes.size(); ++outcome)
     for (std::size_t tier = 0; tier < 3; ++tier)
-      out.counter(names::kRequestsTotal, cells.requests[outcome][tier],
-                  {{"status", kOutcomes[outcome]}, tier_label(tier), {"priority", "normal"}});
+      for (const auto priority : tunnel::kPriorities)
+        out.counter(names::kRequestsTotal, cells.requests[outcome][tier][index_of(priority)],
+                    {{"status", kOutcomes[outcome]}, tier_label(tier), {"priority", to_string(priority)}});
   for (std::size_t tier = 0; tier < 3; ++tier)
     out.gauge(names::kRequestsInFlight, cells.in_flight[tier], {tier_label(tier)});
   for (std::size_t outcome = 0; outcome < kOutcomes.size(); ++outcome)
@@ -386,13 +490,14 @@ std::string Metrics::expose(bool openmetrics, bool compat) const {
     out.counter(names::kBytesReceivedTotal, cells.received[side], {{"side", kSides[side]}});
   for (std::size_t side = 0; side < kSides.size(); ++side)
     out.counter(names::kBytesSentTotal, cells.sent[side], {{"side", kSides[side]}});
-  out.gauge(names::kQueueSize, cells.waiting, {{"priority", "normal"}});
+  add_protection(out);
 
   out.counters(names::kAuthAttemptsTotal, cells.auth_accepted, "reason", {{"result", "accepted"}});
   out.counters(names::kAuthAttemptsTotal, cells.auth_refused, "reason", {{"result", "refused"}});
   out.counter(names::kJwksRefreshTotal, cells.jwks[1], {{"result", "ok"}});
   out.counter(names::kJwksRefreshTotal, cells.jwks[0], {{"result", "error"}});
   out.counters(names::kFramesRejectedTotal, cells.frames_rejected, "reason");
+  add_limits_and_records(out);
   out.counter(names::kLogDroppedTotal, static_cast<double>(options_.log_lines_dropped()));
   out.gauge(names::kDrainState, cells.draining.load(std::memory_order_relaxed) ? 1 : 0);
   for (const auto& entry : cells.shutdown_reasons.read())
@@ -411,8 +516,71 @@ std::string Metrics::expose(bool openmetrics, bool compat) const {
   out.gauge(names::kProcessStartTimeSeconds, process.start_time_seconds);
 
   if (compat) add_compatibility_names(out);
-  if (openmetrics) return to_openmetrics(out.families());
+  if (openmetrics) {
+    std::vector<BucketExemplars> exemplars;
+    for (std::size_t outcome = 0; outcome < kOutcomes.size(); ++outcome)
+      exemplars.push_back(
+          {names::kRequestDurationSeconds, "outcome", kOutcomes[outcome], cells.exemplars[outcome].read()});
+    return to_openmetrics(out.families(), exemplars);
+  }
   return prometheus::TextSerializer().Serialize(out.families());
+}
+
+/// Queue, flow control and circuit breakers.
+void Metrics::add_protection(Exposition& out) const {
+  const auto& cells = *cells_;
+  const auto priority_label = [](Priority priority) {
+    return prometheus::ClientMetric::Label{"priority", to_string(priority)};
+  };
+  for (const auto priority : tunnel::kPriorities)
+    out.gauge(names::kQueueSize, cells.waiting[index_of(priority)], {priority_label(priority)});
+  out.gauge(names::kQueueFillRatio, options_.queue_fullest());
+  for (const auto priority : tunnel::kPriorities)
+    out.histogram(names::kQueueWaitSeconds, cells.queue_wait[index_of(priority)], {priority_label(priority)});
+  for (std::size_t reason = index_of(QueueExit::expired); reason < kQueueReasons.size(); ++reason)
+    for (const auto priority : tunnel::kPriorities)
+      out.counter(names::kQueueDroppedTotal, cells.queue_ended[reason][index_of(priority)],
+                  {{"reason", kQueueReasons[reason]}, priority_label(priority)});
+  for (const auto level : tunnel::kFlowLevels)
+    out.counter(names::kBackpressureEventsTotal, cells.flow_levels[index_of(level)],
+                {{"level", to_string(level)}});
+
+  std::array<double, 3> by_state{};
+  std::map<std::string, BreakerState, std::less<>> worst;
+  for (auto& service : options_.services()) worst.emplace(std::move(service), BreakerState::closed);
+  for (const auto& breaker : options_.breakers()) {
+    ++by_state[index_of(breaker.state)];
+    const auto of = worst.find(breaker.service);
+    if (of != worst.end() && severity(breaker.state) > severity(of->second)) of->second = breaker.state;
+  }
+  for (std::size_t state = 0; state < by_state.size(); ++state)
+    out.gauge(names::kCircuitBreakers, by_state[state], {{"state", std::string(kBreakerStates[state])}});
+  for (const auto& [service, state] : worst)
+    out.gauge(names::kCircuitBreakerState, static_cast<double>(index_of(state)), {{"service", service}});
+  for (std::size_t state = 0; state < kBreakerStates.size(); ++state)
+    out.counter(names::kCircuitBreakerTransitionsTotal, cells.breaker_changes[state],
+                {{"to", std::string(kBreakerStates[state])}});
+}
+
+void Metrics::add_limits_and_records(Exposition& out) const {
+  const auto& cells = *cells_;
+  for (std::size_t scope = 0; scope < kLimitScopes.size(); ++scope)
+    for (std::size_t tier = 0; tier < 3; ++tier)
+      out.counter(names::kRateLimitViolationsTotal, cells.limited[scope][tier],
+                  {{"scope", std::string(kLimitScopes[scope])},
+                   {"user_tier", access::to_string(static_cast<Tier>(tier))}});
+  const auto penalties = options_.penalties();
+  out.gauge(names::kPenalizedAddresses, static_cast<double>(penalties.throttled), {{"state", "throttled"}});
+  out.gauge(names::kPenalizedAddresses, static_cast<double>(penalties.blocked), {{"state", "blocked"}});
+  constexpr std::array<const char*, 2> kDirections{"received", "sent"};
+  constexpr std::array<const char*, 2> kStages{"before", "after"};
+  for (std::size_t side = 0; side < kDirections.size(); ++side)
+    for (std::size_t stage = 0; stage < kStages.size(); ++stage)
+      out.counter(names::kCompressionBytesTotal, cells.compressed[side][stage],
+                  {{"direction", kDirections[side]}, {"stage", kStages[stage]}});
+  out.counters(names::kAuditEventsTotal, cells.audit_events, "event");
+  out.counter(names::kAuditWriteErrorsTotal, cells.audit_lost);
+  out.counters(names::kTraceSpansTotal, cells.spans, "result");
 }
 
 /// Names that dashboards of earlier versions ask for. Some break the naming rules that promtool
@@ -429,6 +597,7 @@ void Metrics::add_compatibility_names(Exposition& out) const {
   out.histogram(names::kRequestLatencyMs, cells.old_latency, {}, kMilliseconds);
   out.counter(names::kRequestsSuccessTotal, static_cast<double>(shot.succeeded));
   out.counter(names::kRequestsFailedTotal, static_cast<double>(shot.failed));
+  out.gauge(names::kQueueFillPercentage, options_.queue_fullest());
   out.counter(names::kThroughputBytesTotal, static_cast<double>(shot.received_bytes + shot.sent_bytes));
   out.counter(names::kBytesTransferredTotal, static_cast<double>(shot.received_bytes),
               {{"direction", "received"}});

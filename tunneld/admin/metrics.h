@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -8,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tunneld/access/circuit_breakers.h"
+#include "tunneld/access/penalty_box.h"
 #include "tunneld/admin/cells.h"
 #include "tunneld/tunnel/observer.h"
 
@@ -31,6 +34,15 @@ class Metrics final : public tunnel::Observer {
     std::function<std::uint64_t()> active_users = [] { return std::uint64_t{0}; };
     /// Of the public certificate, as Unix time; 0 without one.
     std::function<double()> certificate_expiry = [] { return 0.0; };
+    /// How full the fullest principal's queue is, 0 to 1.
+    std::function<double()> queue_fullest = [] { return 0.0; };
+    /// Breakers that are not blank, and the services of the configuration: each of those has a state to
+    /// show, 0 while it has no breaker. A breaker of another service is only counted.
+    std::function<std::vector<access::CircuitBreakers::Info>()> breakers = [] {
+      return std::vector<access::CircuitBreakers::Info>{};
+    };
+    std::function<std::vector<std::string>()> services = [] { return std::vector<std::string>{}; };
+    std::function<access::PenaltyBox::Counts()> penalties = [] { return access::PenaltyBox::Counts{}; };
   };
   explicit Metrics(Options options);
   ~Metrics() override;
@@ -40,6 +52,12 @@ class Metrics final : public tunnel::Observer {
   void shutdown_took(std::string_view reason, Duration took);
   void loop_lagged(std::size_t thread, Duration lag);
   void config_reloaded(bool ok);
+  /// Requests that took longer count as slow; 5 s until this is called.
+  void set_slow(std::chrono::milliseconds limit);
+  // What the audit log and the tracer report.
+  void audit_written(std::string_view event);
+  void audit_lost(std::uint64_t lines);
+  void spans(std::string_view result, std::uint64_t count);  // exported, dropped, failed
 
   /// The exposition: Prometheus text 0.0.4, or OpenMetrics 1.0.
   std::string expose(bool openmetrics, bool compat) const;
@@ -51,12 +69,20 @@ class Metrics final : public tunnel::Observer {
     std::int64_t sockets = 0;
     std::int64_t in_flight = 0;
     std::uint64_t succeeded = 0, failed = 0;
-    SlidingDurations::Percentiles latency;
+    SlidingDurations::Percentiles latency;           // of the last five minutes
     std::array<std::uint64_t, 19> errors_by_code{};  // index is the code's number
-    std::int64_t ssh_sessions = 0, ssh_channels = 0, waiting = 0;
+    std::int64_t ssh_sessions = 0, ssh_channels = 0;
+    std::int64_t waiting = 0;                           // in the queue, of all priorities
+    std::array<std::int64_t, 3> waiting_by_priority{};  // high, normal, low
+    std::uint64_t slow = 0, rate_limited = 0, queue_dropped = 0;
+    std::uint64_t audit_lost = 0;
     std::uint64_t received_bytes = 0, sent_bytes = 0;  // callers' side
   };
   Snapshot snapshot() const;
+  /// Of the last `window`, in steps of ten seconds; five minutes at most.
+  SlidingDurations::Percentiles latency(std::chrono::seconds window) const;
+  /// Of all requests since the start, for those that keep a history.
+  DurationSketch::Counts durations() const;
 
   // tunnel::Observer
   void socket_opened() override;
@@ -71,11 +97,12 @@ class Metrics final : public tunnel::Observer {
   void request_rejected(std::string_view reason) override;
   void heartbeat_rtt(Duration rtt) override;
   void heartbeat_timed_out() override;
+  void compressed(tunnel::Side from, std::size_t before, std::size_t after) override;
   void auth_attempt(bool accepted, std::string_view reason) override;
   void jwks_refreshed(bool ok) override;
+  void rate_limited(std::string_view scope, access::Tier tier) override;
   void request_started(access::Tier tier) override;
-  void request_finished(access::Tier tier, tunnel::Outcome outcome, Duration took,
-                        Duration overhead) override;
+  void request_finished(const tunnel::FinishedRequest& request) override;
   void error_answered(tunnel::Code code) override;
   void bytes(tunnel::Side side, std::size_t received, std::size_t sent) override;
   void ssh_session_opened(Duration handshake) override;
@@ -84,11 +111,17 @@ class Metrics final : public tunnel::Observer {
   void channel_opened() override;
   void channel_refused(std::string_view result) override;
   void channel_closed() override;
-  void waiting_for_channel(int change) override;
+  void queue_entered(tunnel::Priority priority) override;
+  void queue_left(tunnel::Priority priority, tunnel::QueueExit how, Duration waited) override;
+  void queue_refused(tunnel::Priority priority) override;
+  void flow_level_changed(tunnel::FlowLevel to) override;
+  void breaker_changed(std::string_view to) override;
 
  private:
   struct Cells;
   class Exposition;
+  void add_protection(Exposition& out) const;
+  void add_limits_and_records(Exposition& out) const;
   void add_compatibility_names(Exposition& out) const;
 
   const Options options_;

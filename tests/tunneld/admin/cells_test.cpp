@@ -91,5 +91,50 @@ TEST(SlidingDurations, AThreadASliceBehindDoesNotTurnTheRingBack) {
   EXPECT_EQ(durations.read(now).count, 2U);
 }
 
+TEST(SlidingDurations, TellAShorterWindowInStepsOfTenSeconds) {
+  SlidingDurations durations;
+  SlidingDurations::Clock::time_point now{1h};
+  durations.observe(1s, now - 60s);
+  durations.observe(1ms, now);
+  EXPECT_EQ(durations.read(now, 10s).count, 1U);
+  EXPECT_EQ(durations.read(now, 60s).count, 1U);
+  EXPECT_EQ(durations.read(now, 70s).count, 2U);
+  EXPECT_EQ(durations.read(now, 1s).count, 1U) << "less than a step is one";
+  EXPECT_EQ(durations.read(now, 2h).count, 2U) << "more than the ring is the ring";
+}
+
+TEST(DurationSketch, TellsPercentilesOfSumsAndDifferences) {
+  DurationSketch sketch;
+  for (int i = 0; i < 50; ++i) sketch.observe(10ms);
+  const auto before = sketch.read();
+  for (int i = 0; i < 50; ++i) sketch.observe(1s);
+  const auto all = sketch.read();
+  EXPECT_NEAR(DurationSketch::percentile(all, 0.5), 0.010, 0.010 * 0.125);
+  EXPECT_NEAR(DurationSketch::percentile(all, 0.51), 1, 0.125);
+  auto later = all;
+  for (std::size_t i = 0; i < later.size(); ++i) later[i] -= before[i];
+  EXPECT_NEAR(DurationSketch::percentile(later, 0.01), 1, 0.125);
+}
+
+TEST(DurationSketch, IsAtMostAnEighthOff) {
+  for (auto took = 20us; took < std::chrono::microseconds(10min); took = took * 11 / 10 + 1us) {
+    DurationSketch sketch;
+    sketch.observe(took);
+    const double seconds = std::chrono::duration<double>(took).count();
+    EXPECT_NEAR(DurationSketch::percentile(sketch.read(), 1), seconds, seconds * 0.1251);
+  }
+}
+
+TEST(DurationSketch, HoldsAnythingFromNothingToHours) {
+  DurationSketch sketch;
+  EXPECT_EQ(DurationSketch::percentile(sketch.read(), 0.95), 0);
+  for (const std::chrono::nanoseconds took :
+       {std::chrono::nanoseconds(-1), 0ns, 1ns, std::chrono::nanoseconds(9h)})
+    sketch.observe(took);
+  std::uint64_t count = 0;
+  for (const auto one : sketch.read()) count += one;
+  EXPECT_EQ(count, 4U);
+}
+
 }  // namespace
 }  // namespace tunneld::admin

@@ -14,7 +14,7 @@
 namespace tunneld::tests {
 
 /// One request at a door without a door: remembers what was answered. Everything completes at once.
-class FakeExchange final : public tunnel::HttpExchange {
+class FakeExchange : public tunnel::HttpExchange {
  public:
   FakeExchange(std::string method, std::string target) {
     head_.method = std::move(method);

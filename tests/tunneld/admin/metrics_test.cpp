@@ -20,6 +20,14 @@ using access::Tier;
 using testing::HasSubstr;
 using testing::Not;
 using tunnel::Code;
+using tunnel::Priority;
+
+access::CircuitBreakers::Info breaker(const char* service, access::BreakerState state) {
+  access::CircuitBreakers::Info info;
+  info.service = service;
+  info.state = state;
+  return info;
+}
 
 Metrics::Options options() {
   Metrics::Options made;
@@ -28,6 +36,15 @@ Metrics::Options options() {
   made.max_connections = 100;
   made.active_users = [] { return std::uint64_t{4}; };
   made.certificate_expiry = [] { return 1.9e9; };
+  made.queue_fullest = [] { return 0.75; };
+  made.services = [] { return std::vector<std::string>{"web", "api", "quiet"}; };
+  made.breakers = [] {
+    return std::vector{
+        breaker("web", access::BreakerState::closed), breaker("web", access::BreakerState::open),
+        breaker("web", access::BreakerState::half_open), breaker("api", access::BreakerState::half_open),
+        breaker("gone", access::BreakerState::open)};
+  };
+  made.penalties = [] { return access::PenaltyBox::Counts{.throttled = 5, .blocked = 2, .entries = 9}; };
   return made;
 }
 
@@ -49,14 +66,24 @@ void report_everything(Metrics& metrics) {
   metrics.jwks_refreshed(true);
   metrics.request_started(Tier::free);
   metrics.request_started(Tier::free);
-  metrics.request_finished(Tier::free, tunnel::Outcome::success, 7ms, 1ms);
+  metrics.request_finished({.tier = Tier::free, .took = 7ms, .overhead = 1ms});
   metrics.error_answered(Code::timed_out);
   metrics.bytes(tunnel::Side::client, 10, 20);
   metrics.ssh_session_opened(30ms);
   metrics.ssh_error("auth", "denied \"x\"\n");
   metrics.channel_opened();
   metrics.channel_refused("timeout");
-  metrics.waiting_for_channel(1);
+  metrics.queue_entered(Priority::normal);
+  metrics.queue_entered(Priority::low);
+  metrics.queue_left(Priority::low, tunnel::QueueExit::evicted, 20ms);
+  metrics.queue_refused(Priority::high);
+  metrics.flow_level_changed(tunnel::FlowLevel::throttle);
+  metrics.breaker_changed("open");
+  metrics.rate_limited("ip", Tier::free);
+  metrics.compressed(tunnel::Side::agent, 100, 40);
+  metrics.audit_written("auth.failed");
+  metrics.audit_lost(3);
+  metrics.spans("exported", 7);
   metrics.loop_lagged(1, 1ms);
   metrics.shutdown_took("sigterm", 1s);
   metrics.config_reloaded(false);
@@ -81,6 +108,23 @@ TEST(Metrics, CountWhatRoomsReport) {
            "tunnel_bytes_sent_total{side=\"client\"} 20\n",
            "tunnel_active_users 4\n",
            "tunnel_queue_size{priority=\"normal\"} 1\n",
+           "tunnel_queue_size{priority=\"low\"} 0\n",
+           "tunnel_queue_fill_ratio 0.75\n",
+           "tunnel_queue_wait_seconds_count{priority=\"low\"} 1\n",
+           "tunnel_queue_dropped_total{reason=\"evicted\",priority=\"low\"} 1\n",
+           "tunnel_queue_dropped_total{reason=\"full\",priority=\"high\"} 1\n",
+           "tunnel_queue_dropped_total{reason=\"expired\",priority=\"normal\"} 0\n",
+           "tunnel_backpressure_events_total{level=\"throttle\"} 1\n",
+           "tunnel_circuit_breaker_transitions_total{to=\"open\"} 1\n",
+           "tunnel_rate_limit_violations_total{scope=\"ip\",user_tier=\"free\"} 1\n",
+           "tunnel_penalized_addresses{state=\"throttled\"} 5\n",
+           "tunnel_penalized_addresses{state=\"blocked\"} 2\n",
+           "tunnel_compression_bytes_total{direction=\"sent\",stage=\"before\"} 100\n",
+           "tunnel_compression_bytes_total{direction=\"sent\",stage=\"after\"} 40\n",
+           "tunnel_audit_events_total{event=\"auth.failed\"} 1\n",
+           "tunnel_audit_write_errors_total 3\n",
+           "tunnel_trace_spans_total{result=\"exported\"} 7\n",
+           "tunnel_trace_spans_total{result=\"dropped\"} 0\n",
            "tunnel_config_reloads_total{result=\"error\"} 1\n",
        })
     EXPECT_THAT(text, HasSubstr(line));
@@ -100,6 +144,80 @@ std::set<std::string> families(const std::string& text) {
   while (std::getline(lines, line))
     if (line.starts_with("# TYPE ")) names.insert(line.substr(7, line.find(' ', 7) - 7));
   return names;
+}
+
+TEST(Metrics, ShowTheWorstBreakerOfEveryConfiguredService) {
+  Metrics metrics(options());
+  const auto text = metrics.expose(false, false);
+  EXPECT_THAT(text, HasSubstr("tunnel_circuit_breaker_state{service=\"web\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("tunnel_circuit_breaker_state{service=\"api\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("tunnel_circuit_breaker_state{service=\"quiet\"} 0\n"));
+  // A service that is no longer configured is counted but gets no series of its own.
+  EXPECT_THAT(text, Not(HasSubstr("service=\"gone\"")));
+  EXPECT_THAT(text, HasSubstr("tunnel_circuit_breakers{state=\"closed\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("tunnel_circuit_breakers{state=\"open\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("tunnel_circuit_breakers{state=\"half_open\"} 2\n"));
+}
+
+TEST(Metrics, CountRequestsByTheirPriority) {
+  Metrics metrics(options());
+  metrics.request_finished({.tier = Tier::premium, .priority = Priority::high, .took = 1ms});
+  metrics.request_finished(
+      {.tier = Tier::premium, .priority = Priority::low, .outcome = tunnel::Outcome::error, .took = 1ms});
+  const auto text = metrics.expose(false, false);
+  const std::string total = "tunnel_requests_total";
+  EXPECT_THAT(text, HasSubstr(total + "{status=\"success\",user_tier=\"premium\",priority=\"high\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr(total + "{status=\"error\",user_tier=\"premium\",priority=\"low\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr(total + "{status=\"success\",user_tier=\"premium\",priority=\"normal\"} 0\n"));
+  EXPECT_EQ(metrics.snapshot().succeeded, 1U);
+  EXPECT_EQ(metrics.snapshot().failed, 1U);
+}
+
+TEST(Metrics, CountAsSlowWhatTakesLongerThanTheSetting) {
+  Metrics metrics(options());
+  metrics.request_finished({.took = 5s});
+  EXPECT_EQ(metrics.snapshot().slow, 0U) << "exactly the limit is not over it";
+  metrics.request_finished({.took = 5001ms});
+  EXPECT_EQ(metrics.snapshot().slow, 1U);
+  metrics.set_slow(100ms);
+  metrics.request_finished({.took = 101ms});
+  EXPECT_EQ(metrics.snapshot().slow, 2U);
+}
+
+TEST(Metrics, LeadFromABucketToATraceInOpenMetricsOnly) {
+  Metrics metrics(options());
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  metrics.request_finished({.outcome = tunnel::Outcome::error, .took = 700ms, .trace_id = trace});
+  metrics.request_finished({.took = 1ms});
+  const auto open = metrics.expose(true, false);
+  EXPECT_THAT(open, testing::ContainsRegex("outcome=\"error\",le=\"1.0\"\\} 1.* # \\{trace_id=\"" + trace));
+  EXPECT_EQ(open.find(trace), open.rfind(trace)) << "in one bucket only";
+  EXPECT_THAT(metrics.expose(false, false), Not(HasSubstr(trace)));
+}
+
+TEST(Metrics, CountALimitOfAnUnknownScopeAsOther) {
+  Metrics metrics(options());
+  metrics.rate_limited("moon", Tier::free);
+  EXPECT_THAT(metrics.expose(false, false),
+              HasSubstr("tunnel_rate_limit_violations_total{scope=\"other\",user_tier=\"free\"} 1\n"));
+  EXPECT_EQ(metrics.snapshot().rate_limited, 1U);
+}
+
+TEST(Metrics, TellTheQueueByPriorityInTheSnapshot) {
+  Metrics metrics(options());
+  report_everything(metrics);
+  const auto shot = metrics.snapshot();
+  EXPECT_THAT(shot.waiting_by_priority, testing::ElementsAre(0, 1, 0));
+  EXPECT_EQ(shot.waiting, 1);
+  EXPECT_EQ(shot.queue_dropped, 2U) << "one evicted, one refused";
+  EXPECT_EQ(shot.audit_lost, 3U);
+}
+
+TEST(Metrics, EveryMetricOfTheCatalogueIsExposed) {
+  Metrics metrics(options());
+  report_everything(metrics);
+  const auto shown = families(metrics.expose(false, true));
+  for (const auto& row : metric_names::kAll) EXPECT_TRUE(shown.contains(row.name)) << row.name;
 }
 
 TEST(Metrics, EveryFamilyIsInTheCatalogueWithItsHelpAndType) {
