@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,7 +12,12 @@
 
 #include "common/result.h"
 #include "tunneld/access/authorization.h"
+#include "tunneld/access/client_address.h"
+#include "tunneld/access/penalty_box.h"
+#include "tunneld/access/rate_limits.h"
+#include "tunneld/access/revocations.h"
 #include "tunneld/access/token_verifier.h"
+#include "tunneld/audit/audit_log.h"
 #include "tunneld/tunnel/dialer.h"
 #include "tunneld/tunnel/forwarded_head.h"
 #include "tunneld/tunnel/http1.h"
@@ -53,7 +59,8 @@ class Authenticator {
  public:
   /// `on_unknown_key` is called (from any thread) when a token names a key we do not hold: fresh keys
   /// may help the next try.
-  Authenticator(tunnel::Observer& observer, std::function<void()> on_unknown_key);
+  Authenticator(tunnel::Observer& observer, const access::Revocations& revocations,
+                std::function<void()> on_unknown_key);
 
   /// While there is none (no keys were fetched yet, or they are too old), every request is refused as
   /// unavailable. The verifier outlives the last request.
@@ -62,16 +69,79 @@ class Authenticator {
   struct Caller {
     std::shared_ptr<const access::VerifiedToken> token;
     tunnel::Credential credential = tunnel::Credential::authorization;
+    bool first_sight = false;  // the signature was verified just now
     const access::Principal& principal() const { return token->principal; }
   };
-  /// Refuses with token_invalid, token_expired, or unavailable.
-  tunnel::Served<Caller> authenticate(const tunnel::RequestHead& head) const;
+  struct Failure {
+    tunnel::Refusal refusal;               // token_invalid, token_expired or unavailable
+    std::optional<access::Rejection> why;  // of the token; none while no keys are there
+  };
+  tl::expected<Caller, Failure> authenticate(const tunnel::RequestHead& head) const;
+  /// Only if the token was verified before: for addresses whose strangers are not listened to any more.
+  std::optional<Caller> recall(const tunnel::RequestHead& head) const;
+  /// A token that came by itself, in a control message.
+  tl::expected<Caller, Failure> authenticate(std::string_view token) const;
 
  private:
+  Failure failure(const access::Rejection& why) const;
+  tl::expected<Caller, Failure> verified(std::string_view token) const;
+
   tunnel::Observer& observer_;
+  const access::Revocations& revocations_;
   std::function<void()> on_unknown_key_;
   std::atomic<access::TokenVerifier*> verifier_{nullptr};
 };
+
+/// The first steps of every request at every door: address, token, rates. Thread-safe; one for the daemon.
+class Admission {
+ public:
+  /// All outlive it.
+  struct Parts {
+    const Authenticator& authenticator;
+    access::RateLimits& rates;
+    access::PenaltyBox& penalty;
+    const access::TrustedProxies& proxies;
+    tunnel::Observer& observer;
+    audit::AuditLog* audit = nullptr;  // null: there is none
+    /// A principal met its own limit ("user") or the one for all ("global").
+    std::function<void(const char* scope, const access::Principal&, const std::string& address)> on_limit{};
+  };
+  explicit Admission(Parts parts) : parts_(std::move(parts)) {}
+
+  struct Admitted {
+    Authenticator::Caller caller;
+    access::RateDecision rate;
+  };
+  struct Denied {
+    tunnel::Refusal refusal;
+    std::optional<access::RateDecision> rate{};  // of the principal's bucket, when that is what was empty
+  };
+  /// Refuses with rate_limited (address, everybody, principal), token_invalid, token_expired or unavailable.
+  tl::expected<Admitted, Denied> admit(const tunnel::RequestHead& head, const std::string& address) const;
+  /// A newer token that came over a stream, of the same principal; audited likewise. Refuses as admit(),
+  /// and with forbidden when it is somebody else's.
+  tunnel::Served<std::shared_ptr<const access::VerifiedToken>> renew(const access::Principal& principal,
+                                                                     std::string_view token,
+                                                                     const std::string& address) const;
+  /// For pages that need no token: the address's bucket alone.
+  std::optional<Denied> admit_stranger(const std::string& address) const;
+
+  /// The caller's address behind trusted proxies.
+  std::string address_of(const tunnel::RequestHead& head, const std::string& peer) const;
+
+ private:
+  void note_sight(const Authenticator::Caller& caller, const std::string& address) const;
+  std::optional<tunnel::Refusal> check_address(const std::optional<access::Address>& address) const;
+  void note_failure(const Authenticator::Failure& failure, const std::string& address,
+                    const std::optional<access::Address>& parsed) const;
+
+  Parts parts_;
+};
+
+/// X-RateLimit-Limit, -Remaining and -Reset (Unix time at which the whole burst is there again); none for a
+/// principal without a limit.
+std::vector<tunnel::Header> rate_fields(const access::RateDecision& rate,
+                                        std::chrono::system_clock::time_point now);
 
 /// What a caller of /ws/<service> offered in Sec-WebSocket-Protocol, judged.
 /// None, `binary` or `tunnel.raw.v1` are spoken; `bearer.<jwt>` carries a token and is never echoed.

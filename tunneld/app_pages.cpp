@@ -37,6 +37,18 @@ Json errors_by_category(const std::array<std::uint64_t, 19>& by_code) {
   return errors;
 }
 
+/// The worst state of all, and which are open.
+Json breaker_summary(const std::vector<access::CircuitBreakers::Info>& breakers) {
+  auto worst = access::BreakerState::closed;
+  Json open = Json::array();
+  for (const auto& breaker : breakers) {
+    if (breaker.state == access::BreakerState::open) open.push_back(breaker.id);
+    if (worst != access::BreakerState::open && breaker.state != access::BreakerState::closed)
+      worst = breaker.state;
+  }
+  return {{"state", to_string(worst)}, {"open", std::move(open)}, {"notBlank", breakers.size()}};
+}
+
 }  // namespace
 
 admin::Sources App::admin_sources() {
@@ -46,20 +58,123 @@ admin::Sources App::admin_sources() {
   sources.counts = [this] { return counts(); };
   sources.authenticate = [this](const tunnel::RequestHead& head) -> tunnel::Served<access::Principal> {
     auto caller = authenticator_->authenticate(head);
-    if (!caller) return tl::unexpected(caller.error());
+    if (!caller) return tl::unexpected(caller.error().refusal);
     return caller->principal();
   };
   sources.connections = [this] { return connections(); };
   sources.diagnostics = [this] { return diagnostics(); };
   sources.log_level = [] { return std::string(logging::to_string(logging::level())); };
-  sources.set_log_level = [](const std::string& level, std::optional<std::chrono::seconds> ttl) {
+  sources.set_log_level = [this](const std::string& level, std::optional<std::chrono::seconds> ttl) {
     logging::set_level(level_named(level), ttl);
-    logging::warn("admin", "log level changed",
-                  {{"to", level}, {"ttl_s", ttl ? ttl->count() : std::int64_t{0}}});
+    const std::int64_t seconds = ttl ? ttl->count() : 0;
+    logging::warn("admin", "log level changed", {{"to", level}, {"ttl_s", seconds}});
+    if (auto* audit = records_->audit())
+      audit->write("log_level.changed", {{"to", level}, {"ttl_s", seconds}});
   };
   sources.refused = [this](tunnel::Code code) { metrics_->error_answered(code); };
-  sources.compat_metrics = configuration_->values.metrics_compat;
+  sources.compat_metrics = config().metrics_compat;
+  sources.called = [this](const admin::AdminCall& call) { report_admin_call(call); };
+  add_config_sources(sources);
+  add_protection_sources(sources);
+  sources.snapshot = [this] { return metrics_->snapshot(); };
+  sources.latency = [this](std::chrono::seconds window) { return metrics_->latency(window); };
+  sources.history = &history_;
+  sources.users = &users_;
+  sources.close_connection = [this](std::uint64_t id) { return close_connection(id); };
+  sources.drain = [this] { return begin_drain("admin"); };
+  sources.events.after = [this](std::uint64_t after, std::size_t limit) {
+    auto page = records_->events().after(after, limit);
+    admin::EventSource::Page shown{{}, page.first, page.last, page.gap};
+    for (auto& event : page.events)
+      shown.events.push_back({event.id, std::move(event.kind), std::move(event.json)});
+    return shown;
+  };
+  sources.events.subscribe = [this](std::function<void()> notify) {
+    return records_->events().subscribe(std::move(notify));
+  };
   return sources;
+}
+
+void App::add_config_sources(admin::Sources& sources) {
+  // What was changed is told by both, whoever did it by called().
+  const auto tell = [this](const char* event, const admin::ConfigChanges& changes) {
+    Json keys = Json::array();
+    for (const auto& [key, change] : changes.changes) {
+      keys.push_back(key);
+      logging::warn("config", "setting changed", {{"key", key}, {"change", change}, {"by", "admin"}});
+      if (auto* audit = records_->audit())
+        audit->write(event, {{"key", key}, {"change", change}, {"by", "admin"}});
+    }
+    if (!keys.empty())
+      records_->events().append("config.changed", {{"keys", std::move(keys)}, {"by", "admin"}});
+  };
+  sources.config = [this] { return config_->get(); };
+  sources.put_config = [this, tell](const std::optional<std::string>& if_match, const nlohmann::json& body) {
+    auto done = config_->put(if_match, body);
+    if (done) tell("config.changed", *done);
+    return done;
+  };
+  sources.reset_config = [this, tell](const std::optional<std::string>& if_match,
+                                      const std::vector<std::string>& keys) {
+    auto done = config_->reset(if_match, keys);
+    if (done) tell("config.reset", *done);
+    return done;
+  };
+}
+
+void App::add_protection_sources(admin::Sources& sources) {
+  sources.breakers = [this] { return breakers_->list(Clock::now()); };
+  sources.reset_breaker = [this](std::string_view id) {
+    const bool found = breakers_->reset(id, Clock::now());
+    if (auto* audit = records_->audit(); found && audit != nullptr)
+      audit->write("breaker.reset", {{"breaker", id}});
+    return found;
+  };
+  sources.pardon = [this](const std::string& text) {
+    const auto address = access::Address::parse(text);
+    return address && penalty_.pardon(*address);
+  };
+  sources.revocations = [this] { return revocations_->list(); };
+  sources.revoke = [this](access::Revocations::Entry entry) {
+    const auto token_id = entry.token_id;
+    const auto issuer = entry.issuer;
+    const auto subject = entry.subject;
+    auto added = revocations_->add(std::move(entry), std::chrono::system_clock::now());
+    if (!added) return added;
+    // Streams are looked at now rather than with the next tick.
+    revocations_seen_ = revocations_->version();
+    on_every_gate([](Gate& gate) { gate.streams().check_revocations(); });
+    logging::warn("access", "tokens revoked", {{"token_id", token_id}});
+    if (auto* audit = records_->audit())
+      audit->write("token.revoked", {{"token_id", token_id}, {"iss", issuer}, {"sub", subject}});
+    return added;
+  };
+}
+
+void App::report_admin_call(const admin::AdminCall& call) {
+  auto* audit = records_->audit();
+  if (audit == nullptr || (!call.notable && !config().audit.requests)) return;
+  const std::string principal =
+      call.principal == nullptr ? std::string() : admin::principal_hash(call.principal->key());
+  const std::string code(call.refused ? tunnel::facts(*call.refused).name : "");
+  const bool denied = call.status == 401 || call.status == 403;
+  audit->write(denied ? "admin.denied" : "admin.call", {{"method", call.method},
+                                                        {"page", call.page},
+                                                        {"status", call.status},
+                                                        {"code", code},
+                                                        {"principal", principal},
+                                                        {"peer", call.peer},
+                                                        {"correlation_id", call.correlation_id}});
+}
+
+bool App::close_connection(std::uint64_t id) {
+  constexpr std::uint16_t kPolicy = 1008;
+  for (auto* door : {tls_door_.get(), plain_door_.get()}) {
+    if (door == nullptr || !door->close_connection(id, kPolicy, R"({"code":"TUNNEL_011"})")) continue;
+    if (auto* audit = records_->audit()) audit->write("connection.closed_by_admin", {{"connection_id", id}});
+    return true;
+  }
+  return false;
 }
 
 Json App::connections() const {
@@ -71,6 +186,7 @@ Json App::connections() const {
       list.push_back({{"id", connection.id},
                       {"kind", connection.kind},
                       {"service", connection.service},
+                      {"principal", connection.principal},
                       {"peer", connection.peer},
                       {"tls", door == tls_door_.get()},
                       {"thread", connection.thread},
@@ -113,7 +229,23 @@ Json App::diagnostics() const {
       {"p95Latency", in_ms(shot.latency.p95)},
       {"p99Latency", in_ms(shot.latency.p99)}};
   body["errors"] = errors_by_category(shot.errors_by_code);
-  body["ssh"] = {{"sessions", shot.ssh_sessions}, {"channels", shot.ssh_channels}, {"waiting", shot.waiting}};
+  body["ssh"] = {{"sessions", shot.ssh_sessions}, {"channels", shot.ssh_channels}};
+  const auto waiting = queue_->counts();
+  body["queue"] = {{"waiting", waiting.waiting},
+                   {"bytes", waiting.bytes},
+                   {"fullest", queue_->fullest()},
+                   {"byPriority",
+                    {{"high", shot.waiting_by_priority[0]},
+                     {"normal", shot.waiting_by_priority[1]},
+                     {"low", shot.waiting_by_priority[2]}}}};
+  body["circuitBreaker"] = breaker_summary(breakers_->list(Clock::now()));
+  body["limits"] = {{"refused", shot.rate_limited}, {"queueDropped", shot.queue_dropped}};
+  body["audit"] = {{"healthy", records_->audit_healthy()}, {"lost", shot.audit_lost}};
+  body["events"] = {{"healthy", records_->events().healthy()}, {"last", records_->events().after(0, 1).last}};
+  const auto penalties = penalty_.counts(Clock::now());
+  body["penalty"] = {{"throttled", penalties.throttled}, {"blocked", penalties.blocked}};
+  body["users"] = users_.size();
+  body["slowRequests"] = shot.slow;
   body["resources"] = {{"memoryUsage", process.resident_bytes},
                        {"cpuUsage", process.cpu_seconds},
                        {"fds", process.open_fds},

@@ -36,10 +36,8 @@ Result<App::End> serve(const ConfigSource& source) {
 #endif
   ::signal(SIGPIPE, SIG_IGN);
   auto manager = ServiceManager::from_environment();
-  auto configuration = load_config(source.file, source.overrides);
-  if (!configuration) return tl::unexpected(configuration.error());
   const LogEnd log_end;
-  auto app = App::start(std::move(*configuration), source, std::move(manager));
+  auto app = App::start(source, std::move(manager));
   if (!app) return tl::unexpected(app.error());
   return (*app)->run();
 }

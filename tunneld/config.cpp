@@ -245,7 +245,8 @@ void bind_tiers(config::Schema& schema, Config& config) {
     const auto index = static_cast<std::size_t>(tier);
     const std::string name = access::to_string(tier);
     std::string old = "RATE_LIMIT_" + name;
-    std::transform(old.begin(), old.end(), old.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    std::transform(old.begin(), old.end(), old.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
     schema.add("tiers." + name + ".requests_per_minute", &config.limits.rates.per_minute[index],
                {.help = "Requests and streams a minute of one " + name +
                         " principal; ten seconds' worth may come at once. 0: no limit.",
@@ -342,12 +343,13 @@ void bind_protection(config::Schema& schema, Config& config) {
               .range = {1, 100},
               .hot = true,
               .old_names = {{"CB_SUCCESS_THRESHOLD", ""}}});
-  schema.add("breaker.reset", &breaker.reset,
-             {.help = "How long an open circuit refuses before the first probe; doubles with each that fails.",
-              .example = "60s",
-              .range = {100ms, 1h},
-              .hot = true,
-              .old_names = {{"CB_RESET_TIMEOUT", "ms"}}});
+  schema.add(
+      "breaker.reset", &breaker.reset,
+      {.help = "How long an open circuit refuses before the first probe; doubles with each that fails.",
+       .example = "60s",
+       .range = {100ms, 1h},
+       .hot = true,
+       .old_names = {{"CB_RESET_TIMEOUT", "ms"}}});
   schema.add("breaker.max_reset", &breaker.max_reset,
              {.help = "The longest that breaker.reset doubles to.",
               .example = "10m",
@@ -377,8 +379,9 @@ void bind_records(config::Schema& schema, Config& config) {
                     .example = "100MiB",
                     .range = {64 * 1024, std::int64_t{16} * 1024 * 1024 * 1024},
                     .hot = true});
-  schema.add("audit.files", &audit.files,
-             {.help = "Closed audit files that are kept.", .example = "10", .range = {1, 10'000}, .hot = true});
+  schema.add(
+      "audit.files", &audit.files,
+      {.help = "Closed audit files that are kept.", .example = "10", .range = {1, 10'000}, .hot = true});
   schema.add("audit.retention", &audit.retention,
              {.help = "Closed audit files older than this are deleted.",
               .example = "90d",
@@ -606,6 +609,17 @@ Result<void> check(Config& config) {
         "ws.dead_after: must be longer than ws.ping_interval, else every quiet peer is dead");
   if (config.limits.header_line_bytes > config.limits.header_bytes)
     problems.emplace_back("limits.header_line_bytes: larger than limits.header_bytes");
+  if (config.ws.warn_frame > config.ws.max_frame) config.ws.warn_frame = config.ws.max_frame;
+  if (config.limits.penalty.block_after <= config.limits.penalty.throttle_after)
+    problems.emplace_back("penalty.block_after: must be more than penalty.throttle_after");
+  if (config.breaker.max_reset < config.breaker.reset)
+    problems.emplace_back("breaker.max_reset: must not be shorter than breaker.reset");
+  if (config.proxy_protocol && config.trusted_proxies.empty())
+    problems.emplace_back("proxy_protocol: names no one to believe; set trusted_proxies");
+  if (!config.tracing.endpoint.empty() && !config.tracing.endpoint.starts_with("http://") &&
+      !config.tracing.endpoint.starts_with("https://"))
+    problems.emplace_back(
+        "tracing.endpoint: must be a URL such as http://127.0.0.1:4318/v1/traces (OTLP over HTTP)");
   std::map<std::string, std::string> service_owner;
   for (const auto& upstream : config.upstreams)
     check_upstream(upstream, config.auth.issuer, problems, service_owner);

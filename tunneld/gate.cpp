@@ -1,10 +1,13 @@
 #include "tunneld/gate.h"
 
-#include <array>
+#include <algorithm>
 #include <utility>
 #include <variant>
 
-#include "tunneld/access/digest.h"
+#include <nlohmann/json.hpp>
+
+#include "tunneld/admin/me.h"
+#include "tunneld/tunnel/control_messages.h"
 #include "tunneld/tunnel/relay.h"
 #include "tunneld/tunnel/request_path.h"
 
@@ -20,13 +23,31 @@ using Clock = std::chrono::steady_clock;
 struct Gate::Visit {
   explicit Visit(HttpExchange& exchange) {
     record.method = exchange.request().method;
-    record.peer = exchange.peer_address();
     record.correlation_id = exchange.correlation_id();
     record.door = "page";
   }
+  const access::Principal& principal() const { return caller.principal(); }
+  bool known() const { return caller.token != nullptr; }
+
   Clock::time_point began = Clock::now();
   AccessRecord record;
+  Authenticator::Caller caller;
+  std::optional<access::RateDecision> rate;
+  std::shared_ptr<const Policy> policy;             // the one that the service belongs to
+  std::optional<tunnel::FinishedRequest> finished;  // of those that count as requests
+
+  struct Trace {
+    tracing::SpanContext server;
+    tracing::SpanContext forward;
+    std::array<std::uint8_t, 8> parent{};
+    std::chrono::system_clock::time_point began;
+    std::string id;
+  };
+  std::optional<Trace> trace;  // when it is sampled
+
   // What the record's views point into.
+  std::string address;
+  std::string key;  // Principal::key()
   std::string service;
   std::string hash;
   std::string why;
@@ -47,17 +68,48 @@ bool asks_for_websocket(const tunnel::RequestHead& head) {
   return head.wants_upgrade && upgrade != nullptr && tunnel::same_name(*upgrade, "websocket");
 }
 
-/// The monotonic time of a token's end: expiry is wall clock, deadlines are not.
-Clock::time_point expiry_of(const access::Principal& principal) {
-  return Clock::now() +
-         std::chrono::duration_cast<Clock::duration>(principal.expires_at - std::chrono::system_clock::now());
-}
-
 std::string reason_json(Code code, bool soon) {
   std::string text = R"({"code":")";
   text += tunnel::facts(code).name;
   text += soon ? R"(","retryAfterMs":1000})" : R"("})";
   return text;
+}
+
+/// Whether a refusal says that the service or the way to it is broken. What is our own doing (queue full,
+/// draining, the caller's mistakes) does not, nor does a wait for a channel that never came.
+bool is_failure(const Refusal& why, bool had_channel) {
+  switch (why.code) {
+    case Code::unreachable:
+    case Code::ssh_error:
+    case Code::host_key_mismatch:
+    case Code::outcome_unknown:
+    case Code::no_agent: return true;
+    case Code::timed_out: return had_channel;
+    default: return false;
+  }
+}
+
+std::string breaker_error(Code code, std::string_view why) {
+  std::string text(tunnel::facts(code).name);
+  return text.append(": ").append(why);
+}
+
+/// A permit that says, when the story is over, what it came to.
+void settle(access::CircuitBreakers::Permit& permit, const Refusal& why, bool had_channel) {
+  if (is_failure(why, had_channel)) permit.failed(Clock::now(), breaker_error(why.code, why.message));
+}
+
+void settle(access::CircuitBreakers::Permit& permit, const tunnel::Forwarded& done) {
+  using Ending = tunnel::Forwarded::Ending;
+  switch (done.ending) {
+    case Ending::complete:
+    case Ending::upgraded: return permit.succeeded(Clock::now());
+    case Ending::service_cut: return permit.failed(Clock::now(), breaker_error(Code::ssh_error, done.why));
+    case Ending::timed_out: return permit.failed(Clock::now(), breaker_error(Code::timed_out, done.why));
+    case Ending::caller_gone:
+      // Its leaving says nothing, an answer that had begun does.
+      if (done.status != 499) permit.succeeded(Clock::now());
+  }
 }
 
 }  // namespace
@@ -69,20 +121,12 @@ Farewell farewell_after(const RelayEnd& end) {
     case RelayEnd::How::service_failed: return {1011, reason_json(Code::ssh_error, false)};
     case RelayEnd::How::idle: return {4408, reason_json(Code::timed_out, false)};
     case RelayEnd::How::expired: return {4401, reason_json(Code::token_expired, false)};
+    case RelayEnd::How::revoked: return {4401, reason_json(Code::token_invalid, false)};
+    case RelayEnd::How::closed_by_admin: return {1008, reason_json(Code::forbidden, false)};
+    case RelayEnd::How::draining:
     case RelayEnd::How::cancelled: return {1012, reason_json(Code::unavailable, true)};
   }
   return {1011, ""};
-}
-
-std::string principal_hash(const access::Principal& principal) {
-  static constexpr std::string_view kDigits = "0123456789abcdef";
-  const auto digest = access::sha256(principal.key());
-  std::string text;
-  for (std::size_t i = 0; i < 8; ++i) {
-    text += kDigits[digest[i] >> 4U];
-    text += kDigits[digest[i] & 15U];
-  }
-  return text;
 }
 
 Gate::Gate(const Common& common, tunnel::Dialer& dialer, tunnel::HttpForward& forward,
@@ -94,17 +138,24 @@ Gate::Gate(const Common& common, tunnel::Dialer& dialer, tunnel::HttpForward& fo
       watch_(watch),
       users_(users),
       policy_(std::move(policy)),
-      options_(options) {}
+      options_(options),
+      streams_(common.revocations) {}
 
 tunnel::asio::awaitable<void> Gate::handle(HttpExchange& exchange) {
   Visit visit(exchange);
   const auto& head = exchange.request();
+  visit.address = common_.admission.address_of(head, exchange.peer_address());
+  visit.record.peer = visit.address;
   const std::string_view target = head.target;
   const auto path = target.substr(0, target.find('?'));
   if (path.starts_with("/t/")) {
     co_await serve_http(exchange, visit);
   } else if (path.starts_with("/ws/")) {
     co_await serve_websocket(exchange, visit);
+  } else if (path == "/api/tunnel/me" && is_read(head)) {
+    co_await serve_me(exchange, visit);
+  } else if (auto denied = common_.admission.admit_stranger(visit.address)) {
+    co_await refuse(exchange, visit, std::move(denied->refusal));
   } else if (path == "/api/tunnel/health" && is_read(head)) {
     co_await serve_health(exchange, visit);
   } else if (path == "/.well-known/tunnel-keys" && is_read(head)) {
@@ -113,22 +164,167 @@ tunnel::asio::awaitable<void> Gate::handle(HttpExchange& exchange) {
   } else {
     co_await refuse(exchange, visit, not_found());
   }
-  visit.record.took = Clock::now() - visit.began;
-  common_.log(visit.record);
+  finish(visit);
+}
+
+void Gate::finish(Visit& visit) const {
+  auto& record = visit.record;
+  record.took = Clock::now() - visit.began;
+  if (visit.finished) {
+    auto& request = *visit.finished;
+    request.tier = visit.principal().tier;
+    request.priority = record.priority;
+    request.took = record.took;
+    request.overhead = std::min(request.overhead, request.took);
+    record.slow = request.took > options_.slow;
+    if (visit.trace) record.trace_id = request.trace_id = visit.trace->id;
+    common_.observer.request_finished(request);
+  }
+  const bool stream = record.door == std::string_view("websocket");
+  if (visit.known() && record.door != std::string_view("page")) {
+    const auto now = std::chrono::system_clock::now();
+    if (!stream || record.status != 101)
+      common_.users.request_finished(
+          visit.key,
+          {visit.principal().tier,
+           visit.finished ? visit.finished->outcome == tunnel::Outcome::error : !record.code.empty(),
+           record.took, record.from_caller_bytes, record.from_service_bytes},
+          now);
+    // What met its rate limit is told by a line a second, not by one each.
+    if (common_.audit != nullptr && options_.audit_requests && record.code != "TUNNEL_005")
+      common_.audit->write(stream && record.status == 101 ? "stream.closed" : "request",
+                           {{"principal", record.principal_hash},
+                            {"method", record.method},
+                            {"service", record.service},
+                            {"status", record.status},
+                            {"close_code", record.close_code},
+                            {"code", record.code},
+                            {"bytes_in", record.from_caller_bytes},
+                            {"bytes_out", record.from_service_bytes},
+                            {"ms", std::chrono::duration<double, std::milli>(record.took).count()},
+                            {"peer", record.peer},
+                            {"correlation_id", record.correlation_id}});
+  }
+  common_.log(record);
+}
+
+std::optional<Refusal> Gate::admit(HttpExchange& exchange, Visit& visit) const {
+  auto admitted = common_.admission.admit(exchange.request(), visit.address);
+  if (!admitted) {
+    visit.rate = admitted.error().rate;
+    return std::move(admitted.error().refusal);
+  }
+  visit.caller = std::move(admitted->caller);
+  visit.rate = admitted->rate;
+  visit.key = visit.principal().key();
+  visit.record.principal_hash = visit.hash = admin::principal_hash(visit.key);
+  exchange.authenticated(visit.principal().tier);
+  exchange.identified(visit.hash);
+  if (common_.unaudited.load(std::memory_order_relaxed))
+    return Refusal{Code::unavailable, "the audit log cannot be written", std::chrono::seconds(5)};
+  return std::nullopt;
+}
+
+tunnel::Served<const tunnel::Service*> Gate::find_service(HttpExchange& exchange, Visit& visit,
+                                                          const std::string& name) const {
+  // The policy may be replaced while the request is under way; the service belongs to this one.
+  visit.policy = policy_;
+  auto service = visit.policy->authorise(visit.principal(), name);
+  if (!service) {
+    if (common_.audit != nullptr)
+      common_.audit->write("service.denied",
+                           {{"principal", visit.hash}, {"service", name}, {"peer", visit.address}});
+    return service;
+  }
+  visit.service = (*service)->name;
+  visit.record.service = visit.service;
+  exchange.serving(visit.service);
+  return service;
+}
+
+tunnel::Served<access::ConnectionQuotas::Place> Gate::reserve_connection(Visit& visit) const {
+  const auto limit = tier_of(visit.principal()).connections;
+  auto place = common_.connections.reserve(visit.key, limit);
+  if (place) return place;
+  common_.observer.rate_limited("connections", visit.principal().tier);
+  return tl::unexpected(Refusal{Code::too_many_connections,
+                                "the tier allows " + std::to_string(limit) + " connections at a time",
+                                std::chrono::seconds(5)});
+}
+
+tunnel::Served<Gate::Breakers::Permit> Gate::ask_breaker(const Visit& visit,
+                                                         const tunnel::Service& service) const {
+  auto asked = common_.breakers.admit({visit.key, service.upstream, service.name}, Clock::now());
+  if (auto* permit = std::get_if<Breakers::Permit>(&asked)) return std::move(*permit);
+  const auto wait = std::chrono::ceil<std::chrono::seconds>(std::get<Breakers::Open>(asked).retry_after);
+  return tl::unexpected(Refusal{Code::circuit_open, "service " + service.name + " failed repeatedly",
+                                std::max(wait, std::chrono::seconds(1))});
+}
+
+void Gate::begin_trace(const tunnel::RequestHead& head, Visit& visit) const {
+  if (common_.tracer == nullptr) return;
+  const auto* given = head.find("traceparent");
+  const auto parent = given == nullptr ? std::nullopt : tracing::parse_traceparent(*given);
+  const auto server = common_.tracer->begin(parent);
+  if (!server.sampled) return;
+  visit.trace = Visit::Trace{server,
+                             tracing::Tracer::child_of(server),
+                             {},
+                             std::chrono::system_clock::now() - (Clock::now() - visit.began),
+                             server.trace_id_text()};
+  if (parent) visit.trace->parent = parent->span_id;
+}
+
+void Gate::end_trace(Visit& visit, const tunnel::ForwardTimes& times) const {
+  if (!visit.trace) return;
+  const auto& trace = *visit.trace;
+  const auto& record = visit.record;
+  const auto took = Clock::now() - visit.began;
+  const auto got = times.got_channel_after.value_or(took);
+  const bool stream = record.door == std::string_view("websocket");
+  tracing::Span waiting{.name = "tunnel.get_connection",
+                        .context = tracing::Tracer::child_of(trace.server),
+                        .parent = trace.server.span_id,
+                        .start = trace.began,
+                        .took = got};
+  waiting.numbers.emplace_back("tunnel.queued_us",
+                               std::chrono::duration_cast<std::chrono::microseconds>(times.queued).count());
+  waiting.error = !times.got_channel_after;
+  common_.record_span(std::move(waiting));
+  if (times.got_channel_after) {
+    tracing::Span forward{.name = "tunnel.ssh_forward",
+                          .context = trace.forward,
+                          .parent = trace.server.span_id,
+                          .kind = tracing::SpanKind::client,
+                          .start = trace.began + got,
+                          .took = took - got};
+    common_.record_span(std::move(forward));
+  }
+  tracing::Span server{.name = stream ? "tunnel.stream" : "tunnel.request",
+                       .context = trace.server,
+                       .parent = trace.parent,
+                       .kind = tracing::SpanKind::server,
+                       .start = trace.began,
+                       .took = took};
+  server.error = record.status >= 500 || !record.code.empty();
+  if (!record.code.empty()) server.texts.emplace_back("error.type", std::string(record.code));
+  server.texts.emplace_back("http.request.method", std::string(record.method));
+  server.texts.emplace_back("tunnel.service", visit.service);
+  server.texts.emplace_back("tunnel.door", std::string(record.door));
+  server.texts.emplace_back("tunnel.tier", access::to_string(visit.principal().tier));
+  server.texts.emplace_back("tunnel.correlation_id", std::string(record.correlation_id));
+  server.numbers.emplace_back("http.response.status_code", record.status);
+  common_.record_span(std::move(server));
 }
 
 tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& visit) {
   const auto& head = exchange.request();
   visit.record.door = "http";
-  auto caller = common_.authenticator.authenticate(head);
-  if (!caller) {
-    co_await refuse(exchange, visit, std::move(caller.error()));
+  if (auto denied = admit(exchange, visit)) {
+    co_await refuse(exchange, visit, std::move(*denied));
     co_return;
   }
-  const auto& principal = caller->principal();
-  exchange.authenticated(principal.tier);
-  visit.record.principal_hash = visit.hash = principal_hash(principal);
-
+  const auto& principal = visit.principal();
   auto route = tunnel::route_http(head.target);
   if (!route) {
     co_await refuse(exchange, visit, std::move(route.error()));
@@ -145,38 +341,74 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
     co_await refuse(exchange, visit, not_found());
     co_return;
   }
-  // The policy may be replaced while the request is under way; the service belongs to this one.
-  const auto policy = policy_;
-  const auto service = policy->authorise(principal, found->service);
+  const auto service = find_service(exchange, visit, std::string(found->service));
   if (!service) {
     co_await refuse(exchange, visit, service.error());
     co_return;
   }
-  visit.service = (*service)->name;
-  visit.record.service = visit.service;
-  exchange.serving(visit.service);
-
-  const ActiveUsers::Stay stay(users_, principal.key());
-  common_.observer.request_started(principal.tier);
-  tunnel::ForwardTarget to{&principal, *service, std::move(found->target), caller->credential};
-  auto done = co_await forward_.forward(exchange, to);
-  const auto took = Clock::now() - visit.began;
-  if (!done) {
-    common_.observer.request_finished(principal.tier, tunnel::Outcome::error, took, took);
-    co_await refuse(exchange, visit, std::move(done.error()));
+  const auto priority = tunnel::priority_of(head);
+  if (!priority) {
+    co_await refuse(exchange, visit, priority.error());
     co_return;
   }
+  visit.record.priority = *priority;
+  // An upgraded connection is one like a WebSocket; its place is taken before the service can say 101.
+  access::ConnectionQuotas::Place place;
+  std::optional<LiveStreams::Stream> live;
+  if (head.wants_upgrade) {
+    auto reserved = reserve_connection(visit);
+    if (!reserved) {
+      co_await refuse(exchange, visit, std::move(reserved.error()));
+      co_return;
+    }
+    place = std::move(*reserved);
+    live.emplace(streams_, watch_, visit.caller.token, nullptr);
+  }
+  auto permit = ask_breaker(visit, **service);
+  if (!permit) {
+    co_await refuse(exchange, visit, std::move(permit.error()));
+    co_return;
+  }
+  begin_trace(head, visit);
+
+  const ActiveUsers::Stay stay(users_, visit.key);
+  common_.observer.request_started(principal.tier);
+  visit.finished.emplace();
+  tunnel::ForwardTimes times;
+  tunnel::ForwardTarget to{.principal = &principal,
+                           .service = *service,
+                           .target = std::move(found->target),
+                           .credential = visit.caller.credential,
+                           .priority = *priority,
+                           .queue_capacity = tier_of(principal).queue,
+                           .relay_control = live ? &live->control : nullptr,
+                           .times = &times};
+  if (visit.trace) to.traceparent = visit.trace->forward.traceparent();
+  to.answer_fields = rate_fields(*visit.rate, std::chrono::system_clock::now());
+  auto done = co_await forward_.forward(exchange, to);
+  visit.record.queued = times.queued;
+  const auto took = Clock::now() - visit.began;
+  if (!done) {
+    settle(*permit, done.error(), times.got_channel_after.has_value());
+    visit.finished->outcome = tunnel::Outcome::error;
+    visit.finished->overhead = took;
+    co_await refuse(exchange, visit, std::move(done.error()));
+    end_trace(visit, times);
+    co_return;
+  }
+  settle(*permit, *done);
   using Ending = tunnel::Forwarded::Ending;
   // A caller that leaves is no failure of the tunnel, nor is an error that the service itself answers.
   const bool good = done->ending == Ending::complete || done->ending == Ending::upgraded ||
                     done->ending == Ending::caller_gone;
-  common_.observer.request_finished(principal.tier, good ? tunnel::Outcome::success : tunnel::Outcome::error,
-                                    took, took - std::min(took, done->waited_for_service));
+  visit.finished->outcome = good ? tunnel::Outcome::success : tunnel::Outcome::error;
+  visit.finished->overhead = took - std::min(took, done->waited_for_service);
   visit.record.status = done->status;
   visit.record.from_caller_bytes = done->from_caller_bytes;
   visit.record.from_service_bytes = done->from_service_bytes;
   visit.record.why = visit.why = std::move(done->why);
   if (done->ending == Ending::upgraded) visit.record.door = "upgrade";
+  end_trace(visit, times);
 }
 
 tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visit& visit) {
@@ -216,42 +448,66 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
     co_await serve_page(exchange, visit, std::move(answer));
     co_return;
   }
-  const auto policy = policy_;
-  if (auto foreign = policy->check_origin(head)) {
+  if (auto foreign = policy_->check_origin(head)) {
     co_await turn_away(std::move(*foreign));
     co_return;
   }
-  auto caller = common_.authenticator.authenticate(head);
-  if (!caller) {
-    co_await turn_away(std::move(caller.error()));
+  if (auto denied = admit(exchange, visit)) {
+    co_await turn_away(std::move(*denied));
     co_return;
   }
-  const auto& principal = caller->principal();
-  exchange.authenticated(principal.tier);
-  visit.record.principal_hash = visit.hash = principal_hash(principal);
+  const auto& principal = visit.principal();
   auto subprotocol = choose_subprotocol(head);
   if (!subprotocol) {
     co_await turn_away(std::move(subprotocol.error()));
     co_return;
   }
-  const auto service = policy->authorise(principal, found->service);
+  const auto priority = tunnel::priority_of(head);
+  if (!priority) {
+    co_await turn_away(priority.error());
+    co_return;
+  }
+  visit.record.priority = *priority;
+  const auto service = find_service(exchange, visit, std::string(found->service));
   if (!service) {
     co_await turn_away(service.error());
     co_return;
   }
-  visit.service = (*service)->name;
-  visit.record.service = visit.service;
-  exchange.serving(visit.service);
-
-  const ActiveUsers::Stay stay(users_, principal.key());
-  auto channel = co_await dialer_.open(principal, **service, Clock::now() + options_.open_timeout);
-  if (!channel) {
-    co_await turn_away(std::move(channel.error()));
+  const auto place = reserve_connection(visit);
+  if (!place) {
+    co_await turn_away(place.error());
     co_return;
   }
+  auto permit = ask_breaker(visit, **service);
+  if (!permit) {
+    co_await turn_away(std::move(permit.error()));
+    co_return;
+  }
+  begin_trace(head, visit);
+
+  const ActiveUsers::Stay stay(users_, visit.key);
+  tunnel::ForwardTimes times;
+  tunnel::OpenReport report;
+  const tunnel::OpenRequest wanted{.principal = principal,
+                                   .service = **service,
+                                   .deadline = Clock::now() + options_.open_timeout,
+                                   .priority = *priority,
+                                   .queue_capacity = tier_of(principal).queue,
+                                   .report = &report};
+  auto channel = co_await dialer_.open(wanted);
+  visit.record.queued = times.queued = report.queued;
+  if (!channel) {
+    settle(*permit, channel.error(), report.queued == Clock::duration::zero());
+    co_await turn_away(std::move(channel.error()));
+    end_trace(visit, times);
+    co_return;
+  }
+  permit->succeeded(Clock::now());
+  times.got_channel_after = Clock::now() - visit.began;
   tunnel::WebSocketAccept accept;
-  accept.empty_message_ends = *subprotocol == "tunnel.raw.v1";
+  accept.empty_message_ends = accept.control_messages = *subprotocol == "tunnel.raw.v1";
   accept.subprotocol = std::move(*subprotocol);
+  accept.fields = rate_fields(*visit.rate, std::chrono::system_clock::now());
   accept.fields.push_back({"X-Correlation-ID", exchange.correlation_id()});
   auto websocket = co_await exchange.accept_websocket(accept);
   if (!websocket) {  // answered there
@@ -260,26 +516,77 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
     co_return;
   }
   visit.record.status = 101;
-  const auto end = co_await relay_stream(**websocket, **channel, principal);
+  common_.users.connection_opened(visit.key, principal.tier, std::chrono::system_clock::now());
+  if (common_.audit != nullptr && options_.audit_requests)
+    common_.audit->write("stream.opened", {{"principal", visit.hash},
+                                           {"service", visit.service},
+                                           {"peer", visit.address},
+                                           {"correlation_id", visit.record.correlation_id}});
+  const auto end = co_await relay_stream(**websocket, **channel, visit, accept.control_messages);
+  common_.users.connection_closed(visit.key, end.from_caller_bytes, end.from_service_bytes,
+                                  std::chrono::system_clock::now());
   visit.record.from_caller_bytes = end.from_caller_bytes;
   visit.record.from_service_bytes = end.from_service_bytes;
   visit.record.why = visit.why = end.why;
   if (end.how == RelayEnd::How::expired) common_.observer.error_answered(Code::token_expired);
+  if (end.how == RelayEnd::How::revoked) common_.observer.error_answered(Code::token_invalid);
   if (end.how == RelayEnd::How::service_failed) common_.observer.error_answered(Code::ssh_error);
   if (end.how != RelayEnd::How::caller_failed) {
     const auto farewell = farewell_after(end);
     co_await (*websocket)->close_with(farewell.code, farewell.reason);
   }
   visit.record.close_code = (*websocket)->ending().code;
+  end_trace(visit, times);
 }
 
 tunnel::asio::awaitable<RelayEnd> Gate::relay_stream(tunnel::WebSocketStream& caller,
-                                                     tunnel::ByteStream& service,
-                                                     const access::Principal& principal) {
+                                                     tunnel::ByteStream& service, Visit& visit,
+                                                     bool control_messages) {
+  LiveStreams::Stream live(streams_, watch_, visit.caller.token, control_messages ? &caller : nullptr);
+  if (control_messages) {
+    caller.on_control([this, &live, &caller, &visit](const std::string& text) {
+      answer_control_message(text, live, caller, visit);
+    });
+  }
   tunnel::RelayOptions options;
   options.idle_limit = options_.idle_limit;
-  options.until = expiry_of(principal);
-  co_return co_await tunnel::relay(caller, service, watch_, common_.observer, options);
+  options.until = expiry_of(visit.principal());
+  options.control = &live.control;
+  auto end = co_await tunnel::relay(caller, service, watch_, common_.observer, options);
+  caller.on_control({});
+  co_return end;
+}
+
+void Gate::answer_control_message(const std::string& text, LiveStreams::Stream& live,
+                                  tunnel::WebSocketStream& caller, const Visit& visit) const {
+  const auto refuse_it = [&](const Refusal& why) {
+    common_.observer.error_answered(why.code);
+    caller.post_control(tunnel::error_message(why.code, why.message));
+  };
+  const auto message = tunnel::parse_control_message(text);
+  if (!message) return refuse_it(message.error());
+  auto token = common_.admission.renew(live.token()->principal, message->token, visit.address);
+  if (!token) return refuse_it(token.error());
+  live.refresh(std::move(*token));
+  caller.post_control(tunnel::auth_ok_message(live.token()->principal.expires_at));
+}
+
+tunnel::asio::awaitable<void> Gate::serve_me(HttpExchange& exchange, Visit& visit) {
+  if (auto denied = admit(exchange, visit)) {
+    co_await refuse(exchange, visit, std::move(*denied));
+    co_return;
+  }
+  const auto& tier = tier_of(visit.principal());
+  const admin::MeLimits limits{.requests_per_minute = visit.rate->limit,
+                               .requests_remaining = visit.rate->remaining,
+                               .connections = tier.connections,
+                               .connections_open = common_.connections.held(visit.key),
+                               .queue = tier.queue,
+                               .queue_waiting = common_.queue.waiting(visit.key),
+                               .flow = tunnel::to_string(common_.queue.level(visit.key))};
+  admin::Answer answer{.body =
+                           admin::me_body(visit.principal(), common_.users.find(visit.key), limits).dump()};
+  co_await serve_page(exchange, visit, std::move(answer));
 }
 
 tunnel::asio::awaitable<void> Gate::serve_health(HttpExchange& exchange, Visit& visit) {
@@ -297,6 +604,9 @@ tunnel::asio::awaitable<void> Gate::serve_health(HttpExchange& exchange, Visit& 
 tunnel::asio::awaitable<void> Gate::serve_page(HttpExchange& exchange, Visit& visit, admin::Answer answer) {
   visit.record.status = answer.status;
   visit.record.from_service_bytes = answer.body.size();
+  if (visit.rate)
+    for (auto& field : rate_fields(*visit.rate, std::chrono::system_clock::now()))
+      answer.fields.push_back(std::move(field));
   co_await admin::send(exchange, std::move(answer));
 }
 

@@ -21,11 +21,12 @@ constexpr std::chrono::milliseconds kLastTurns{500};
 
 }  // namespace
 
-Worker::Worker(std::size_t index, const Gate::Common& common, admin::Metrics& metrics, const Options& options,
-               upstream::SshDialer::Identities identities, std::shared_ptr<const Policy> policy)
+Worker::Worker(std::size_t index, const Gate::Common& common, admin::Metrics& metrics,
+               tunnel::QueueLedger& queue, const Options& options, upstream::SshDialer::Identities identities,
+               std::shared_ptr<const Policy> policy)
     : index_(index),
       metrics_(metrics),
-      dialer_(io_, options.upstream, std::move(identities), metrics),
+      dialer_(io_, options.upstream, std::move(identities), queue, metrics),
       pool_(dialer_, watch_, options.pool),
       forward_(pool_, watch_, metrics, options.forward),
       gate_(common, dialer_, forward_, watch_, users_, std::move(policy), options.gate) {}
@@ -64,8 +65,8 @@ void Worker::probe_lag() {
   });
 }
 
-void Worker::set_policy(std::shared_ptr<const Policy> policy) {
-  boost::asio::post(io_, [this, policy = std::move(policy)] { gate_.set_policy(policy); });
+void Worker::with_gate(std::function<void(Gate&)> change) {
+  boost::asio::post(io_, [this, change = std::move(change)] { change(gate_); });
 }
 
 void Worker::stop() {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <future>
 #include <memory>
 #include <thread>
@@ -16,6 +17,7 @@
 #include "tunneld/tunnel/deadline_watch.h"
 #include "tunneld/tunnel/http_forward.h"
 #include "tunneld/tunnel/http_pool.h"
+#include "tunneld/tunnel/queue_ledger.h"
 #include "tunneld/upstream/ssh_dialer.h"
 
 namespace tunneld {
@@ -31,8 +33,9 @@ class Worker {
     Gate::Options gate;
   };
 
-  Worker(std::size_t index, const Gate::Common& common, admin::Metrics& metrics, const Options& options,
-         upstream::SshDialer::Identities identities, std::shared_ptr<const Policy> policy);
+  Worker(std::size_t index, const Gate::Common& common, admin::Metrics& metrics, tunnel::QueueLedger& queue,
+         const Options& options, upstream::SshDialer::Identities identities,
+         std::shared_ptr<const Policy> policy);
   /// Stops first if it runs.
   ~Worker();
   Worker(const Worker&) = delete;
@@ -44,7 +47,8 @@ class Worker {
 
   /// Starts the thread, with every signal blocked: the control thread takes them.
   void start();
-  void set_policy(std::shared_ptr<const Policy> policy);
+  /// Does something to the gate on its own thread, soon. Any thread.
+  void with_gate(std::function<void(Gate&)> change);
   /// Ends SSH sessions and idle channels, lets the loop finish what that wakes, and joins the thread.
   void stop();
   /// When the loop last came round; the watchdog's proof of life.

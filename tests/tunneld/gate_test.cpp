@@ -1,5 +1,9 @@
 #include "tunneld/gate.h"
 
+#include <unistd.h>
+
+#include <filesystem>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -54,23 +58,73 @@ class EndedWebSocket final : public tunnel::WebSocketStream {
 class FakeDialer final : public tunnel::Dialer {
  public:
   boost::asio::awaitable<tunnel::Served<std::unique_ptr<tunnel::ByteStream>>> open(
-      const access::Principal& principal, const tunnel::Service& service,
-      std::chrono::steady_clock::time_point) override {
-    opened.push_back(principal.subject + " " + service.name);
+      const tunnel::OpenRequest& request) override {
+    opened.push_back(request.principal.subject + " " + request.service.name);
+    priorities.push_back(request.priority);
     if (refusal) co_return tl::unexpected(*refusal);
     co_return std::make_unique<EndedStream>();
   }
   std::optional<tunnel::Refusal> refusal;
   std::vector<std::string> opened;
+  std::vector<tunnel::Priority> priorities;
 };
+
+/// No limit on rates, so that a test which is not about them meets none.
+access::RateLimits::Options unlimited() {
+  access::RateLimits::Options options;
+  options.per_minute = {0, 0, 0};
+  options.address_per_minute = options.handshakes_per_minute = options.global_per_minute = 0;
+  return options;
+}
 
 struct PublicGate : testing::Test {
   PublicGate() {
-    authenticator.set_verifier(verifier.get());
+    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+    directory = std::filesystem::path(testing::TempDir()) /
+                (std::string("gate-") + test->name() + "-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(directory);
+    revocations =
+        *access::Revocations::open(directory / "revocations.json", std::chrono::system_clock::now());
+    authenticator = std::make_unique<Authenticator>(metrics, *revocations, [] {});
+    authenticator->set_verifier(verifier.get());
+    admission = std::make_unique<Admission>(
+        Admission::Parts{*authenticator, rates, penalty, proxies, metrics, nullptr, {}});
+    common = std::unique_ptr<Gate::Common>(
+        new Gate::Common{.admission = *admission,
+                         .authenticator = *authenticator,
+                         .connections = connections,
+                         .breakers = breakers,
+                         .revocations = *revocations,
+                         .queue = queue,
+                         .users = users_seen,
+                         .observer = metrics,
+                         .audit = nullptr,
+                         .tracer = nullptr,
+                         .record_span = {},
+                         .health =
+                             [this] {
+                               admin::Health health;
+                               health.not_ready = not_ready;
+                               return health;
+                             },
+                         .counts =
+                             [] {
+                               return admin::HealthCounts{5, 6};
+                             },
+                         .log =
+                             [this](const AccessRecord& record) {
+                               log.push_back({std::string(record.service), std::string(record.code),
+                                              std::string(record.principal_hash), std::string(record.door),
+                                              std::string(record.peer), record.status});
+                             },
+                         .tunnel_keys = R"({"keys":[]})",
+                         .draining = draining,
+                         .unaudited = unaudited});
     policy = *Policy::make(
         {{"web", "office", "127.0.0.1", 80, {"*"}}, {"secret", "office", "127.0.0.1", 81, {"sub:bob"}}},
         {"https://app.example"}, "tunneld");
   }
+  ~PublicGate() override { std::filesystem::remove_all(directory); }
 
   static access::LocalIssuer& issuer() {
     static auto made = *access::LocalIssuer::generate();
@@ -89,8 +143,15 @@ struct PublicGate : testing::Test {
     tunnel::HttpPool pool(dialer, watch, {});
     tunnel::HttpForward forward(pool, watch, metrics, {});
     ActiveUsers users;
-    Gate gate(common, dialer, forward, watch, users, policy, {});
+    Gate gate(*common, dialer, forward, watch, users, policy, options);
     exchange.serve(gate, io);
+  }
+  /// The answer to a plain request of that token.
+  FakeExchange get(const std::string& path, const std::string& bearer) {
+    FakeExchange exchange("GET", path);
+    if (!bearer.empty()) exchange.with_bearer(bearer);
+    serve(exchange);
+    return exchange;
   }
   static std::string code_of(const FakeExchange& exchange) {
     return nlohmann::json::parse(exchange.body).at("error").at("code");
@@ -106,37 +167,30 @@ struct PublicGate : testing::Test {
   std::unique_ptr<access::TokenVerifier> verifier = *access::TokenVerifier::create(
       *access::validated({}),
       std::make_shared<const access::JwkSet>(*access::JwkSet::parse(issuer().jwks())));
-  Authenticator authenticator{metrics, [] {}};
+  std::filesystem::path directory;
+  access::RateLimits rates{unlimited()};
+  access::PenaltyBox penalty{{}};
+  access::TrustedProxies proxies;
+  access::ConnectionQuotas connections;
+  access::CircuitBreakers breakers{{}, [](const access::CircuitBreakers::Change&) {}};
+  std::unique_ptr<access::Revocations> revocations;
+  tunnel::QueueLedger queue{{}, metrics, [](const std::string&, tunnel::FlowLevel, double) {}};
+  admin::UserTable users_seen;
+  std::unique_ptr<Authenticator> authenticator;
+  std::unique_ptr<Admission> admission;
   FakeDialer dialer;
   std::shared_ptr<const Policy> policy;
   std::atomic<bool> draining{false};
+  std::atomic<bool> unaudited{false};
   std::optional<std::string> not_ready;
   std::uint16_t close_code = 1006;
   struct Logged {
-    std::string service, code, hash, door;
+    std::string service, code, hash, door, peer;
     unsigned status;
   };
   std::vector<Logged> log;
-  Gate::Common common{
-      .authenticator = authenticator,
-      .observer = metrics,
-      .health =
-          [this] {
-            admin::Health health;
-            health.not_ready = not_ready;
-            return health;
-          },
-      .counts =
-          [] {
-            return admin::HealthCounts{5, 6};
-          },
-      .log =
-          [this](const AccessRecord& record) {
-            log.push_back({std::string(record.service), std::string(record.code),
-                           std::string(record.principal_hash), std::string(record.door), record.status});
-          },
-      .tunnel_keys = R"({"keys":[]})",
-      .draining = draining};
+  Gate::Options options{.tiers = Config{}.tiers};
+  std::unique_ptr<Gate::Common> common;
 };
 
 TEST_F(PublicGate, AdminPagesAndAllElseAreNotFound) {
@@ -281,7 +335,7 @@ TEST_F(PublicGate, HealthIsOpenAndCountsNeedTheirScope) {
 }
 
 TEST_F(PublicGate, WithoutKeysNobodyIsJudged) {
-  authenticator.set_verifier(nullptr);
+  authenticator->set_verifier(nullptr);
   FakeExchange exchange("GET", "/t/web/");
   exchange.with_bearer(token("alice"));
   serve(exchange);
@@ -322,11 +376,9 @@ TEST(Farewell, TellsHowAStreamEndedInACloseCode) {
     std::uint16_t code;
   };
   using How = RelayEnd::How;
-  const Row rows[] = {{How::finished, 1000},
-                      {How::service_failed, 1011},
-                      {How::idle, 4408},
-                      {How::expired, 4401},
-                      {How::cancelled, 1012}};
+  const Row rows[] = {{How::finished, 1000},        {How::service_failed, 1011}, {How::idle, 4408},
+                      {How::expired, 4401},         {How::revoked, 4401},        {How::draining, 1012},
+                      {How::closed_by_admin, 1008}, {How::cancelled, 1012}};
   for (const auto& row : rows) {
     RelayEnd end;
     end.how = row.how;
@@ -339,13 +391,175 @@ TEST(Farewell, TellsHowAStreamEndedInACloseCode) {
   }
 }
 
-TEST(PrincipalHash, IsTheSameForOnePrincipalAndNamesNobody) {
-  access::Principal alice{.issuer = "i", .subject = "alice", .scopes = {}, .token_id = {}, .expires_at = {}};
-  auto bob = alice;
-  bob.subject = "bob";
-  EXPECT_EQ(principal_hash(alice), principal_hash(alice));
-  EXPECT_NE(principal_hash(alice), principal_hash(bob));
-  EXPECT_EQ(principal_hash(alice).find("alice"), std::string::npos);
+// Protection ---------------------------------------------------------------------------------------
+
+TEST_F(PublicGate, APrincipalGetsItsBurstAndThenIsTurnedAwayWithTheTimeToWait) {
+  auto limits = unlimited();
+  limits.per_minute = {60, 0, 0};  // ten at once, then one a second
+  rates.configure(limits);
+  const auto alice = token("alice");
+  for (int i = 0; i < 10; ++i) {
+    const auto answer = get("/api/tunnel/me", alice);
+    ASSERT_EQ(answer.answered.status, 200U);
+    EXPECT_EQ(answer.field("X-RateLimit-Limit"), "60");
+    EXPECT_EQ(answer.field("X-RateLimit-Remaining"), std::to_string(9 - i));
+  }
+  const auto refused = get("/t/web/", alice);
+  EXPECT_EQ(refused.answered.status, 429U);
+  EXPECT_EQ(code_of(refused), "TUNNEL_005");
+  EXPECT_EQ(refused.field("Retry-After"), "1");
+  EXPECT_EQ(refused.field("X-RateLimit-Limit"), "60");
+  EXPECT_EQ(refused.field("X-RateLimit-Remaining"), "0");
+  EXPECT_FALSE(refused.field("X-RateLimit-Reset").empty());
+  EXPECT_EQ(get("/api/tunnel/me", token("bob")).answered.status, 200U) << "another's bucket is full";
+  EXPECT_TRUE(dialer.opened.empty());
+}
+
+TEST_F(PublicGate, WhatAllSendTogetherIsLimitedToo) {
+  auto limits = unlimited();
+  limits.global_per_minute = 60;
+  rates.configure(limits);
+  unsigned served = 0;
+  FakeExchange last = get("/api/tunnel/me", token("user0"));
+  for (int i = 1; i < 12; ++i) {
+    served += last.answered.status == 200 ? 1U : 0U;
+    last = get("/api/tunnel/me", token("user" + std::to_string(i)));
+  }
+  EXPECT_EQ(served, 10U);
+  EXPECT_EQ(last.answered.status, 429U);
+  EXPECT_EQ(last.field("X-RateLimit-Limit"), "") << "its own bucket is not what was empty";
+}
+
+TEST_F(PublicGate, GuessersAreSlowedAndBlockedWhileThoseWhoAreSignedInPass) {
+  const auto alice = token("alice");
+  ASSERT_EQ(get("/api/tunnel/me", alice).answered.status, 200U);
+  unsigned judged = 0;
+  for (int i = 0; i < 10; ++i) judged += get("/t/web/", "x.y.z").answered.status == 401 ? 1U : 0U;
+  EXPECT_EQ(judged, 10U) << "each was judged: from the fifth on one of the few of a throttled address";
+  const auto blocked = get("/t/web/", "x.y.z");
+  EXPECT_EQ(blocked.answered.status, 429U);
+  EXPECT_EQ(code_of(blocked), "TUNNEL_005");
+  EXPECT_GT(std::stoi(blocked.field("Retry-After")), 3500);
+  EXPECT_EQ(get("/t/web/", token("carol")).answered.status, 429U)
+      << "a token not seen before is not looked at";
+  EXPECT_EQ(get("/api/tunnel/me", alice).answered.status, 200U);
+  EXPECT_EQ(get("/api/tunnel/health", "").answered.status, 429U);
+}
+
+TEST_F(PublicGate, AnExpiredTokenIsNoGuess) {
+  const auto old = token("alice", {}, std::chrono::hours(2));
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(get("/t/web/", old).answered.status, 401U);
+  EXPECT_EQ(penalty.counts(std::chrono::steady_clock::now()).entries, 0U);
+}
+
+TEST_F(PublicGate, OnlyATrustedProxyIsBelievedAboutTheAddress) {
+  FakeExchange direct("GET", "/api/tunnel/me");
+  direct.with("X-Forwarded-For", "203.0.113.9").with_bearer(token("alice"));
+  serve(direct);
+  EXPECT_EQ(log.back().peer, "192.0.2.7");
+  proxies = *access::TrustedProxies::parse({"192.0.2.0/24"});
+  FakeExchange proxied("GET", "/api/tunnel/me");
+  proxied.with("X-Forwarded-For", "198.51.100.1, 203.0.113.9").with_bearer(token("alice"));
+  serve(proxied);
+  EXPECT_EQ(log.back().peer, "203.0.113.9") << "what the caller wrote left of it is not believed";
+}
+
+TEST_F(PublicGate, ARevokedTokenIsInvalidAtOnce) {
+  const auto alice = token("alice");
+  ASSERT_EQ(get("/api/tunnel/me", alice).answered.status, 200U);
+  access::Revocations::Entry entry;
+  entry.issuer = "tunneld";
+  entry.subject = "alice";
+  entry.issued_until = std::chrono::system_clock::now() + std::chrono::seconds(1);
+  ASSERT_TRUE(revocations->add(entry, std::chrono::system_clock::now()));
+  const auto refused = get("/t/web/", alice);
+  EXPECT_EQ(refused.answered.status, 401U);
+  EXPECT_EQ(code_of(refused), "TUNNEL_002");
+  EXPECT_EQ(get("/api/tunnel/me", token("bob")).answered.status, 200U);
+}
+
+TEST_F(PublicGate, AStreamHoldsOneOfItsPrincipalsConnections) {
+  options.tiers[0].connections = 1;
+  const auto held = connections.reserve(access::Principal{.issuer = "tunneld", .subject = "alice"}.key(), 5);
+  auto exchange = websocket("/ws/web");
+  exchange.with_bearer(token("alice"));
+  serve(exchange);
+  EXPECT_EQ(exchange.answered.status, 429U);
+  EXPECT_EQ(code_of(exchange), "TUNNEL_012");
+  EXPECT_FALSE(exchange.field("Retry-After").empty());
+  auto other = websocket("/ws/web");
+  other.with_bearer(token("bob"));
+  serve(other);
+  EXPECT_EQ(other.answered.status, 101U);
+  EXPECT_EQ(connections.held(access::Principal{.issuer = "tunneld", .subject = "bob"}.key()), 0U)
+      << "given back with the stream's end";
+}
+
+TEST_F(PublicGate, FiveFailuresInARowOpenTheCircuitOfThatPrincipalAndServiceAlone) {
+  dialer.refusal = tunnel::Refusal{Code::unreachable, "office does not answer"};
+  const auto alice = token("alice");
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(get("/t/web/", alice).answered.status, 503U);
+  const auto asked = dialer.opened.size();
+  const auto refused = get("/t/web/", alice);
+  EXPECT_EQ(code_of(refused), "TUNNEL_014");
+  EXPECT_EQ(refused.field("Retry-After"), "60");
+  auto stream = websocket("/ws/web");
+  stream.with_bearer(alice);
+  serve(stream);
+  EXPECT_EQ(code_of(stream), "TUNNEL_014") << "the same circuit at the other door";
+  EXPECT_EQ(dialer.opened.size(), asked) << "nobody was asked";
+  EXPECT_EQ(code_of(get("/t/web/", token("bob"))), "TUNNEL_001");
+  const auto list = breakers.list(std::chrono::steady_clock::now());
+  ASSERT_EQ(list.size(), 2U) << "bob's has failed once";
+  for (const auto& breaker : list) {
+    if (breaker.state != access::BreakerState::open) continue;
+    EXPECT_TRUE(breakers.reset(breaker.id, std::chrono::steady_clock::now()));
+  }
+  EXPECT_EQ(code_of(get("/t/web/", alice)), "TUNNEL_001");
+}
+
+TEST_F(PublicGate, WhatIsOurOwnDoingOpensNoCircuit) {
+  for (const auto code : {Code::queue_full, Code::unavailable, Code::bad_request, Code::service_denied}) {
+    dialer.refusal = tunnel::Refusal{code, "not the service's fault"};
+    for (int i = 0; i < 6; ++i) get("/t/web/", token("alice"));
+  }
+  EXPECT_TRUE(breakers.list(std::chrono::steady_clock::now()).empty());
+}
+
+TEST_F(PublicGate, PrioritiesReachTheDialerAndWrongOnesAreRefused) {
+  dialer.refusal = tunnel::Refusal{Code::unreachable, "office does not answer"};
+  for (const auto* name : {"high", "normal", "low"}) {
+    FakeExchange exchange("GET", "/t/web/");
+    exchange.with("X-Tunnel-Priority", name).with_bearer(token(name));
+    serve(exchange);
+    EXPECT_STREQ(tunnel::to_string(dialer.priorities.back()), name);
+  }
+  FakeExchange wrong("GET", "/t/web/");
+  wrong.with("X-Tunnel-Priority", "urgent").with_bearer(token("alice"));
+  serve(wrong);
+  EXPECT_EQ(wrong.answered.status, 400U);
+  EXPECT_EQ(code_of(wrong), "TUNNEL_010");
+}
+
+TEST_F(PublicGate, WithoutAnAuditLogNothingIsServedWhereItIsWanted) {
+  unaudited = true;
+  const auto refused = get("/t/web/", token("alice"));
+  EXPECT_EQ(refused.answered.status, 503U);
+  EXPECT_EQ(code_of(refused), "TUNNEL_004");
+  EXPECT_EQ(get("/api/tunnel/health", "").answered.status, 200U);
+}
+
+TEST_F(PublicGate, MeTellsThePrincipalOfItselfAlone) {
+  (void)get("/api/tunnel/me", token("bob"));
+  (void)get("/t/unknown/", token("alice"));
+  const auto page = get("/api/tunnel/me", token("alice"));
+  ASSERT_EQ(page.answered.status, 200U);
+  const auto body = nlohmann::json::parse(page.body);
+  EXPECT_EQ(body["subject"], "alice");
+  EXPECT_EQ(body["usage"]["requests"], 1);
+  EXPECT_EQ(body["limits"]["connections"], 3);
+  EXPECT_EQ(page.body.find("bob"), std::string::npos);
+  EXPECT_EQ(get("/api/tunnel/me", "").answered.status, 401U);
 }
 
 }  // namespace

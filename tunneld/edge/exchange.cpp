@@ -5,6 +5,7 @@
 #include <ctime>
 #include <random>
 
+#include "tunneld/edge/message_compression.h"
 #include "tunneld/edge/raw_stream.h"
 #include "tunneld/edge/websocket.h"
 #include "tunneld/edge/websocket_handshake.h"
@@ -49,6 +50,17 @@ const std::string& date_now() {
     text.assign(made.data(), std::strftime(made.data(), made.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts));
   }
   return text;
+}
+
+/// The extensions a caller offers: what several fields list is one list (RFC 9110 5.3).
+std::string joined_extensions(const tunnel::RequestHead& head) {
+  std::string all;
+  for (const auto& field : head.fields) {
+    if (!tunnel::same_name(field.name, "Sec-WebSocket-Extensions")) continue;
+    if (!all.empty()) all += ", ";
+    all += field.value;
+  }
+  return all;
 }
 
 bool is_correlation_id(std::string_view text) {
@@ -104,11 +116,16 @@ void Exchange::authenticated(access::Tier tier) {
   connection_.tier_ = tier;
   if (connection_.authenticated_) return;
   connection_.authenticated_ = true;
-  if (connection_.context_.on_authenticated) connection_.context_.on_authenticated();
+  const auto& context = connection_.context_;
+  if (context.on_authenticated) context.on_authenticated(context.peer_address);
 }
 
 void Exchange::serving(std::string_view service) {
-  connection_.context_.record.set_service(service);
+  connection_.context_.record->set_service(service);
+}
+
+void Exchange::identified(std::string_view principal_hash) {
+  connection_.context_.record->set_principal(principal_hash);
 }
 
 asio::awaitable<Result<std::size_t>> Exchange::receive(std::span<std::byte> into) {
@@ -294,6 +311,8 @@ asio::awaitable<Result<void>> Exchange::answer_error(const tunnel::Refusal& refu
   head.fields.push_back({"Content-Type", "application/json"});
   head.fields.push_back({"Cache-Control", "no-store"});
   head.fields.push_back({"X-Correlation-ID", correlation_id_});
+  if (refusal.retry_after && head.find("Retry-After") == nullptr)
+    head.fields.push_back({"Retry-After", std::to_string(refusal.retry_after->count())});
   head.body = SizedBody{body.size()};
   auto sent = co_await send_head_with(head, bytes_of(body));
   if (!sent) co_return sent;
@@ -308,7 +327,8 @@ asio::awaitable<Result<std::unique_ptr<tunnel::ByteStream>>> Exchange::upgrade(c
   const auto text = tunnel::serialize(head);
   if (auto sent = co_await connection_.transport_->write(bytes_of(text)); !sent)
     co_return tl::unexpected(std::move(sent.error()));
-  connection_.context_.record.set_kind("upgraded");
+  connection_.context_.record->set_kind("upgraded");
+  if (connection_.context_.on_upgraded) connection_.context_.on_upgraded();
   co_return Stream(std::make_unique<RawStream>(connection_.transport_, std::exchange(connection_.in_, {})));
 }
 
@@ -317,7 +337,9 @@ asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> Exchange::acce
   using Stream = std::unique_ptr<tunnel::WebSocketStream>;
   auto& context = connection_.context_;
   if (answer_ != Answer::none) co_return misuse("a WebSocket after an answer");
-  auto answer = websocket_answer(head_, accept);
+  std::optional<std::string> compression;
+  if (context.options.compression) compression = agree_on_compression(joined_extensions(head_));
+  auto answer = websocket_answer(head_, accept, compression.value_or(std::string()));
   if (!answer) {
     context.observer.websocket_refused("caller", tunnel::Code::bad_request);
     const bool version = answer.error().status == 426;
@@ -332,11 +354,19 @@ asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> Exchange::acce
   const auto text = tunnel::serialize(*answer);
   if (auto sent = co_await connection_.transport_->write(bytes_of(text)); !sent)
     co_return tl::unexpected(std::move(sent.error()));
-  context.record.set_kind("websocket");
+  context.record->set_kind("websocket");
+  if (context.on_upgraded) context.on_upgraded();
   context.observer.setup_finished("upgrade", Transport::Clock::now() - began_);
-  auto websocket =
-      WebSocket::open(connection_.transport_, std::exchange(connection_.in_, {}), context.options,
-                      context.observer, connection_.tier_, accept.empty_message_ends);
+  WebSocket::Setup setup{.early = std::exchange(connection_.in_, {}),
+                         .options = context.options,
+                         .observer = context.observer,
+                         .record = context.record,
+                         .tier = connection_.tier_,
+                         .empty_message_ends = accept.empty_message_ends,
+                         .control_messages = accept.control_messages,
+                         .compression = compression.has_value(),
+                         .on_large_message = context.on_large_message};
+  auto websocket = WebSocket::open(connection_.transport_, std::move(setup));
   connection_.websocket_ = websocket;
   co_return Stream(std::make_unique<WebSocketDoor>(std::move(websocket)));
 }

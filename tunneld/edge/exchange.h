@@ -20,6 +20,7 @@ class Exchange final : public tunnel::HttpExchange {
   const std::string& correlation_id() const override { return correlation_id_; }
   void authenticated(access::Tier tier) override;
   void serving(std::string_view service) override;
+  void identified(std::string_view principal_hash) override;
 
   asio::awaitable<Result<std::size_t>> read_body(std::span<std::byte> into) override;
   const std::vector<tunnel::Header>& trailers() const override { return trailers_; }

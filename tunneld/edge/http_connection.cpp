@@ -3,6 +3,7 @@
 #include <array>
 
 #include "tunneld/edge/exchange.h"
+#include "tunneld/edge/proxy_header.h"
 
 namespace tunneld::edge {
 
@@ -20,6 +21,13 @@ HttpConnection::HttpConnection(std::shared_ptr<Transport> transport, Context con
     : transport_(std::move(transport)), context_(std::move(context)) {}
 
 asio::awaitable<std::string> HttpConnection::run() {
+  if (context_.behind_proxy) {
+    auto met = co_await meet_proxy();
+    if (!met) {
+      transport_->abort();
+      co_return std::move(met.error());
+    }
+  }
   const auto began = Transport::Clock::now();
   auto shaken = co_await transport_->handshake(began + context_.options.handshake_timeout);
   if (!shaken) {
@@ -31,7 +39,7 @@ asio::awaitable<std::string> HttpConnection::run() {
   for (;;) {
     auto head = co_await next_request();
     if (!head) co_return std::move(head.error());
-    context_.record.count_request();
+    context_.record->count_request();
     Exchange exchange(*this, std::move(*head));
     co_await context_.handler.handle(exchange);
     const auto fate = co_await exchange.conclude();
@@ -46,6 +54,36 @@ asio::awaitable<std::string> HttpConnection::run() {
       co_return "closed after the answer";
     }
   }
+}
+
+asio::awaitable<tl::expected<void, std::string>> HttpConnection::meet_proxy() {
+  const auto deadline = Transport::Clock::now() + context_.options.header_timeout;
+  const auto refused = [this](std::string_view why) {
+    context_.observer.socket_refused("proxy_protocol");
+    return tl::unexpected("PROXY header: " + std::string(why));
+  };
+  std::array<std::byte, kMaxProxyHeaderBytes> header{};
+  const auto prologue = std::span(header).first(kProxyPrologueBytes);
+  const auto began = co_await transport_->read_ahead_of_tls(prologue, deadline);
+  if (!began) co_return refused(began.error().message);
+  // A balancer that only looks whether somebody listens.
+  if (*began == 0) co_return ended("closed by peer");
+  const auto size = proxy_header_size(std::span(prologue).first(*began));
+  if (!size) co_return refused(size.error());
+  const auto rest = std::span(header).first(*size).subspan(kProxyPrologueBytes);
+  const auto got = co_await transport_->read_ahead_of_tls(rest, deadline);
+  if (!got) co_return refused(got.error().message);
+  const auto parsed = parse_proxy_header(std::span(header).first(kProxyPrologueBytes + *got));
+  if (!parsed) co_return refused(parsed.error());
+  if (!parsed->source) co_return tl::expected<void, std::string>{};
+
+  context_.peer_address = parsed->source->address().to_string();
+  context_.record->set_peer(to_text(*parsed->source));
+  if (context_.admit && !context_.admit(context_.peer_address)) {
+    context_.observer.socket_refused("address");
+    co_return ended("refused: address");
+  }
+  co_return tl::expected<void, std::string>{};
 }
 
 asio::awaitable<tl::expected<tunnel::RequestHead, std::string>> HttpConnection::next_request() {

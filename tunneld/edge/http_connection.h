@@ -22,10 +22,16 @@ class HttpConnection {
     const Options& options;
     tunnel::HttpHandler& handler;
     tunnel::Observer& observer;
-    ConnectionRecord& record;
+    std::shared_ptr<ConnectionRecord> record;
     std::string peer_address;
+    /// A PROXY protocol header comes first and names the caller.
+    bool behind_proxy = false;
+    /// Asked about the address such a header names; may be empty.
+    std::function<bool(const std::string& peer_address)> admit{};
     /// Called once, when a handler says that the caller has authenticated.
-    std::function<void()> on_authenticated;
+    std::function<void(const std::string& peer_address)> on_authenticated{};
+    std::function<void()> on_upgraded{};
+    std::function<void(std::uint64_t bytes)> on_large_message{};
   };
   HttpConnection(std::shared_ptr<Transport> transport, Context context);
 
@@ -40,6 +46,8 @@ class HttpConnection {
  private:
   friend class Exchange;
 
+  /// Learns from the proxy in front who the caller is; why not, in words, when it does not say.
+  asio::awaitable<tl::expected<void, std::string>> meet_proxy();
   /// The next request's head, or why there is none (for the log).
   asio::awaitable<tl::expected<tunnel::RequestHead, std::string>> next_request();
   /// Answers a request that cannot be served, and closes the connection.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tunneld/access/client_address.h"
 #include "tunneld/tunnel/http1.h"
 
 namespace tunneld::edge {
@@ -13,6 +14,13 @@ namespace tunneld::edge {
 struct Options {
   /// "host:port" or "[v6 address]:port"; port 0 lets the system choose.
   std::vector<std::string> listen{"127.0.0.1:3001"};
+
+  /// Proxies in front of us. Theirs are the only connections that `proxy_protocol` concerns, and the only
+  /// ones Server::Parts::admit is not asked about: many callers share their addresses.
+  access::TrustedProxies trusted_proxies{};
+  /// Connections of trusted proxies begin, before TLS, with a PROXY protocol v2 header that says who the
+  /// caller is; without a good one they are closed.
+  bool proxy_protocol = false;
 
   tunnel::HeadLimits head{};
   /// From accept to the end of the TLS handshake.
@@ -38,7 +46,18 @@ struct Options {
   /// Largest WebSocket frame and message; judged from the frame header (R6.6).
   std::size_t max_message_bytes = 1024 * 1024;
   std::size_t max_fragments = 1024;
+  /// Longer messages are reported, once a connection (Server::Parts::on_large_message).
+  std::size_t warn_message_bytes = 512 * 1024;
   unsigned max_pings_per_second = 10;
+  /// Text messages where they are control messages (WebSocketAccept::control_messages). They carry a
+  /// token at most, and ask for little.
+  std::size_t max_control_message_bytes = 16 * 1024;
+  unsigned max_control_messages_per_second = 10;
+  /// permessage-deflate (RFC 7692) for callers that offer it. Each message is compressed by itself.
+  bool compression = false;
+  int compression_level = 6;  // 1 to 6
+  /// Shorter messages are sent as they are.
+  std::size_t compression_threshold_bytes = 1024;
   /// While a frame is incomplete, this much of it must come in this much waiting; else its sender is
   /// stalling on purpose (1 KiB/s by default).
   std::chrono::milliseconds frame_window{30'000};

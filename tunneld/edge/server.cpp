@@ -32,6 +32,9 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+/// Of all servers of the process, so that an operator can name a connection by its number alone.
+std::atomic<std::uint64_t> next_connection_id{1};
+
 constexpr auto kAcceptRetry = std::chrono::milliseconds(50);  // after running out of file descriptors
 
 Result<tcp::endpoint> parse_address(const std::string& text) {
@@ -54,11 +57,6 @@ Result<tcp::endpoint> parse_address(const std::string& text) {
   return tcp::endpoint(address, static_cast<asio::ip::port_type>(port));
 }
 
-std::string to_text(const tcp::endpoint& endpoint) {
-  const auto address = endpoint.address().to_string();
-  return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" + std::to_string(endpoint.port());
-}
-
 std::size_t descriptor_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
@@ -69,14 +67,13 @@ std::size_t descriptor_limit() {
 
 struct Server::Impl : std::enable_shared_from_this<Impl> {
   struct Session {
-    Session(std::shared_ptr<Impl> s, std::size_t t, std::shared_ptr<Transport> stream, std::uint64_t id,
+    Session(std::shared_ptr<Impl> s, std::size_t t, std::shared_ptr<Transport> stream,
             const tcp::endpoint& peer)
         : server(std::move(s)),
           thread(t),
           transport(std::move(stream)),
-          record(id, to_text(peer), t),
-          connection(transport, {server->options, *server->threads[t].handler, *server->observer, record,
-                                 peer.address().to_string(), [this] { leave_crowd(); }}) {}
+          record(std::make_shared<ConnectionRecord>(next_connection_id++, to_text(peer), t)),
+          connection(transport, context_for(peer.address().to_string())) {}
     ~Session() {
       leave_crowd();
       server->observer->socket_closed();
@@ -86,11 +83,38 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
       --server->unauthenticated;
     }
 
+    /// What the connection tells the server. The session outlives it; a WebSocket that does not end with
+    /// it has been disowned by then.
+    HttpConnection::Context context_for(std::string peer_address) {
+      const bool behind_proxy =
+          server->options.proxy_protocol && server->options.trusted_proxies.contains(peer_address);
+      return {.options = server->options,
+              .handler = *server->threads[thread].handler,
+              .observer = *server->observer,
+              .record = record,
+              .peer_address = std::move(peer_address),
+              .behind_proxy = behind_proxy,
+              .admit = server->admit_address,
+              .on_authenticated =
+                  [this](const std::string& peer) {
+                    leave_crowd();
+                    if (server->on_authenticated) server->on_authenticated(peer);
+                  },
+              .on_upgraded =
+                  [this] {
+                    if (server->on_upgraded) server->on_upgraded(info_of(*this));
+                  },
+              .on_large_message =
+                  [this](std::uint64_t bytes) {
+                    if (server->on_large_message) server->on_large_message(info_of(*this), bytes);
+                  }};
+    }
+
     std::shared_ptr<Impl> server;
     std::size_t thread;
     bool in_crowd = true;
     std::shared_ptr<Transport> transport;
-    ConnectionRecord record;
+    std::shared_ptr<ConnectionRecord> record;
     HttpConnection connection;
     asio::cancellation_signal cancel;
   };
@@ -106,6 +130,10 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   std::vector<Thread> threads;
   tunnel::Observer* observer;
   std::function<void(const ConnectionInfo&, std::string_view)> on_ended;
+  std::function<bool(const std::string&)> admit_address;
+  std::function<void(const std::string&)> on_authenticated;
+  std::function<void(const ConnectionInfo&)> on_upgraded;
+  std::function<void(const ConnectionInfo&, std::uint64_t)> on_large_message;
   mutable std::mutex tls_mutex;
   std::shared_ptr<SSL_CTX> tls;
   std::size_t descriptors = descriptor_limit();
@@ -114,7 +142,6 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   std::vector<tcp::endpoint> endpoints;
   int spare_descriptor = -1;
   std::atomic<bool> accepting{false};
-  std::atomic<std::uint64_t> next_id{1};
   std::atomic<std::size_t> unauthenticated{0};
   Clock::time_point crowded_since{};  // acceptors' thread only
   bool crowded = false;
@@ -125,6 +152,10 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
         threads(parts.threads.size()),
         observer(parts.observer),
         on_ended(std::move(parts.on_ended)),
+        admit_address(std::move(parts.admit)),
+        on_authenticated(std::move(parts.on_authenticated)),
+        on_upgraded(std::move(parts.on_upgraded)),
+        on_large_message(std::move(parts.on_large_message)),
         tls(std::move(parts.tls)) {
     for (std::size_t i = 0; i < threads.size(); ++i) {
       threads[i].context = parts.threads[i];
@@ -200,6 +231,10 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
         self->observer->socket_refused(reason);
         continue;
       }
+      if (!self->admits(peer)) {
+        self->observer->socket_refused("address");
+        continue;
+      }
       self->admit(std::move(socket), thread, peer);
     }
   }
@@ -246,6 +281,12 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
     return std::uniform_real_distribution<>(0, 1)(random) < 0.3 + 0.7 * part ? "early_drop" : "";
   }
 
+  bool admits(const tcp::endpoint& peer) const {
+    if (!admit_address) return true;
+    const auto address = peer.address().to_string();
+    return options.trusted_proxies.contains(address) || admit_address(address);
+  }
+
   void admit(tcp::socket socket, std::size_t thread, const tcp::endpoint& peer) {
     observer->socket_opened();
     ++threads[thread].live;
@@ -264,11 +305,10 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
       context = tls;
     }
     auto transport = std::make_shared<Transport>(std::move(socket), std::move(context), options.write_stall);
-    auto session =
-        std::make_shared<Session>(shared_from_this(), thread, std::move(transport), next_id++, peer);
+    auto session = std::make_shared<Session>(shared_from_this(), thread, std::move(transport), peer);
     {
       const std::lock_guard lock(threads[thread].mutex);
-      threads[thread].sessions.emplace(session->record.id(), session);
+      threads[thread].sessions.emplace(session->record->id(), session);
     }
     if (!accepting) session->connection.drain();
     auto& cancel = session->cancel;
@@ -293,14 +333,14 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
     if (on_ended) on_ended(info_of(*session), how);
     {
       const std::lock_guard lock(threads[session->thread].mutex);
-      threads[session->thread].sessions.erase(session->record.id());
+      threads[session->thread].sessions.erase(session->record->id());
     }
     session->transport->close();
     --threads[session->thread].live;
   }
 
   static ConnectionInfo info_of(const Session& session) {
-    auto info = session.record.snapshot();
+    auto info = session.record->snapshot();
     info.bytes_in = session.transport->bytes_in();
     info.bytes_out = session.transport->bytes_out();
     return info;
@@ -314,16 +354,33 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void drain_thread(std::size_t index) {
-    for (const auto& session : sessions_of(threads[index])) {
+    for (const auto& session : sessions_of(threads[index])) session->connection.drain();
+  }
+
+  std::shared_ptr<Session> find(std::uint64_t id) const {
+    for (const auto& thread : threads) {
+      const std::lock_guard lock(thread.mutex);
+      if (const auto found = thread.sessions.find(id); found != thread.sessions.end()) return found->second;
+    }
+    return nullptr;
+  }
+
+  /// On the session's thread.
+  static void close(const std::shared_ptr<Session>& session, std::uint16_t code, std::string reason) {
+    if (auto websocket = session->connection.websocket()) {
+      asio::co_spawn(session->transport->get_executor(),
+                     say_goodbye(std::move(websocket), code, std::move(reason)),
+                     [session](const std::exception_ptr&) {});
+    } else if (session->record->is_upgraded()) {
+      session->transport->abort();
+    } else {
       session->connection.drain();
-      if (auto websocket = session->connection.websocket())
-        asio::co_spawn(*threads[index].context, tell_restart(std::move(websocket)),
-                       [session](const std::exception_ptr&) {});
     }
   }
 
-  static asio::awaitable<void> tell_restart(std::shared_ptr<WebSocket> websocket) {
-    co_await websocket->close_with(1012, R"({"code":"TUNNEL_004","retryAfterMs":0})");
+  static asio::awaitable<void> say_goodbye(std::shared_ptr<WebSocket> websocket, std::uint16_t code,
+                                           std::string reason) {
+    co_await websocket->close_with(code, reason);
   }
 };
 
@@ -370,6 +427,16 @@ std::vector<ConnectionInfo> Server::connections() const {
 
 std::size_t Server::connection_count() const {
   return impl_->total_live();
+}
+
+bool Server::close_connection(std::uint64_t id, std::uint16_t code, std::string reason) {
+  auto session = impl_->find(id);
+  if (!session) return false;
+  auto& context = *impl_->threads[session->thread].context;
+  asio::post(context, [session = std::move(session), code, reason = std::move(reason)]() mutable {
+    Impl::close(session, code, std::move(reason));
+  });
+  return true;
 }
 
 void Server::stop_accepting() {

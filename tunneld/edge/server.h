@@ -36,7 +36,16 @@ class Server {
     /// Null: plain text.
     std::shared_ptr<SSL_CTX> tls;
     /// Told once a connection, on its thread: how it ended, in words ("closed by peer", "idle", ...).
-    std::function<void(const ConnectionInfo&, std::string_view how)> on_ended;
+    std::function<void(const ConnectionInfo&, std::string_view how)> on_ended{};
+    /// Asked about the address of each new connection, on the first thread and before TLS; false closes it
+    /// at once. Not asked for trusted proxies.
+    std::function<bool(const std::string& peer_address)> admit{};
+    /// Told once a connection, on its thread, when its first request authenticated.
+    std::function<void(const std::string& peer_address)> on_authenticated{};
+    /// Told on its thread, when the connection became a WebSocket or another upgrade.
+    std::function<void(const ConnectionInfo&)> on_upgraded{};
+    /// Told on its thread of the first message over Options::warn_message_bytes, by its size so far.
+    std::function<void(const ConnectionInfo&, std::uint64_t bytes)> on_large_message{};
   };
   Server(Options options, Parts parts);
   ~Server();
@@ -55,8 +64,14 @@ class Server {
   std::size_t connection_count() const;
 
   void stop_accepting();
-  /// Stops accepting, closes idle connections, tells WebSockets 1012, lets requests under way finish;
-  /// returns true when all connections are gone, false at the deadline. Call close_all() then.
+  /// Ends one connection on its own thread: a WebSocket with that close code and reason, an HTTP
+  /// connection when the request under way is answered (at once without one), an upgraded one by a reset.
+  /// False when there is no such connection (any more). Ids are unique among all servers of the process.
+  bool close_connection(std::uint64_t id, std::uint16_t code, std::string reason);
+
+  /// Stops accepting, closes idle connections, and waits while requests under way finish and the handler
+  /// ends its streams; returns true when all connections are gone, false at the deadline. Call close_all()
+  /// then.
   asio::awaitable<bool> drain(std::chrono::steady_clock::time_point deadline);
   /// Cancels every session on its own thread and resets its connection.
   void close_all();

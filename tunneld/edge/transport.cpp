@@ -167,6 +167,11 @@ BIO* new_socket_source(int socket) {
 
 }  // namespace
 
+std::string to_text(const asio::ip::tcp::endpoint& endpoint) {
+  const auto address = endpoint.address().to_string();
+  return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" + std::to_string(endpoint.port());
+}
+
 Transport::Transport(asio::ip::tcp::socket socket, std::shared_ptr<SSL_CTX> tls, Clock::duration write_stall)
     : socket_(std::move(socket)),
       context_(std::move(tls)),
@@ -203,6 +208,25 @@ Error Transport::tls_failure(const char* doing) {
   }
   ERR_clear_error();
   return {code != 0 ? Error::Kind::bad_input : Error::Kind::unavailable, std::string(doing) + ": " + why};
+}
+
+asio::awaitable<Result<std::size_t>> Transport::read_ahead_of_tls(std::span<std::byte> into,
+                                                                  Clock::time_point deadline) {
+  std::size_t filled = 0;
+  while (filled < into.size()) {
+    if (closed_) co_return tl::unexpected(was_cancelled());
+    const auto got = ::recv(socket_.native_handle(), into.data() + filled, into.size() - filled, 0);
+    if (got > 0) {
+      filled += static_cast<std::size_t>(got);
+      continue;
+    }
+    if (got == 0) break;
+    if (errno == EINTR) continue;
+    if (!nothing_now(errno)) co_return tl::unexpected(socket_failure("reading", errno));
+    auto ready = co_await wait(asio::socket_base::wait_read, reading_, deadline);
+    if (!ready) co_return tl::unexpected(std::move(ready.error()));
+  }
+  co_return filled;
 }
 
 asio::awaitable<Result<void>> Transport::handshake(Clock::time_point deadline) {
@@ -432,12 +456,26 @@ void Transport::flush_in_background() {
                      });
 }
 
-asio::awaitable<Result<void>> Transport::write(Pieces pieces) {
+asio::awaitable<Result<void>> Transport::write(Pieces pieces, Cancelled when_cancelled) {
   add(bytes_out_, size_of(pieces));
-  return ssl_ ? write_tls(pieces) : write_plain(pieces);
+  return ssl_ ? write_tls(pieces, when_cancelled) : write_plain(pieces, when_cancelled);
 }
 
-asio::awaitable<Result<void>> Transport::write_plain(Pieces pieces) {
+void Transport::keep(Pieces pieces) {
+  if (closed_ || !tls_usable_) return;
+  if (ssl_) {
+    ERR_clear_error();
+    while (size_of(pieces) > 0 && tls_usable_) tls_usable_ = encrypt(ssl_.get(), pieces);
+    pending_.insert(pending_.end(), made_records.begin(), made_records.end());
+    made_records.clear();
+  } else {
+    for (const auto& piece : pieces) pending_.insert(pending_.end(), piece.begin(), piece.end());
+  }
+  flush_in_background();
+}
+
+asio::awaitable<Result<void>> Transport::write_plain(Pieces pieces, Cancelled when_cancelled) {
+  const auto whole = size_of(pieces);
   if (auto sent = co_await drain_pending(kNever); !sent) co_return tl::unexpected(std::move(sent.error()));
   while (size_of(pieces) > 0) {
     if (closed_) co_return tl::unexpected(was_cancelled());
@@ -452,7 +490,10 @@ asio::awaitable<Result<void>> Transport::write_plain(Pieces pieces) {
       drop_front(pieces, static_cast<std::size_t>(took));
     } else if (nothing_now(errno)) {
       auto ready = co_await wait(asio::socket_base::wait_write, writing_, Clock::now() + write_stall_);
-      if (!ready) co_return tl::unexpected(std::move(ready.error()));
+      if (ready) continue;
+      const bool cancelled = ready.error().kind == Error::Kind::cancelled;
+      if (cancelled && when_cancelled == Cancelled::finished && size_of(pieces) < whole) keep(pieces);
+      co_return tl::unexpected(std::move(ready.error()));
     } else if (errno != EINTR) {
       co_return tl::unexpected(socket_failure("writing", errno));
     }
@@ -460,9 +501,15 @@ asio::awaitable<Result<void>> Transport::write_plain(Pieces pieces) {
   co_return Result<void>{};
 }
 
-asio::awaitable<Result<void>> Transport::write_tls(Pieces pieces) {
+asio::awaitable<Result<void>> Transport::write_tls(Pieces pieces, Cancelled when_cancelled) {
+  const auto whole = size_of(pieces);
+  const auto gave_up = [this, whole, when_cancelled](Error error, const Pieces& rest) {
+    const bool begun = size_of(rest) < whole;
+    if (error.kind == Error::Kind::cancelled && when_cancelled == Cancelled::finished && begun) keep(rest);
+    return tl::unexpected(std::move(error));
+  };
   do {
-    if (auto sent = co_await drain_pending(kNever); !sent) co_return tl::unexpected(std::move(sent.error()));
+    if (auto sent = co_await drain_pending(kNever); !sent) co_return gave_up(std::move(sent.error()), pieces);
     if (closed_ || !tls_usable_) co_return tl::unexpected(was_cancelled());
     ERR_clear_error();
     if (!encrypt(ssl_.get(), pieces)) {
@@ -472,7 +519,8 @@ asio::awaitable<Result<void>> Transport::write_tls(Pieces pieces) {
     }
     if (auto sent = flush(); !sent) co_return tl::unexpected(std::move(sent.error()));
   } while (size_of(pieces) > 0);
-  co_return co_await drain_pending(kNever);
+  if (auto sent = co_await drain_pending(kNever); !sent) co_return gave_up(std::move(sent.error()), pieces);
+  co_return Result<void>{};
 }
 
 Result<void> Transport::post(std::span<const std::byte> bytes) {

@@ -20,6 +20,9 @@ namespace tunneld::edge {
 
 namespace asio = boost::asio;
 
+/// "192.0.2.1:80" or "[2001:db8::1]:80".
+std::string to_text(const asio::ip::tcp::endpoint& endpoint);
+
 /// One accepted TCP connection, plain or TLS, as bytes.
 ///
 /// Built for few system calls and for cheap idleness (docs/decisions/0003): OpenSSL reads the socket
@@ -41,6 +44,11 @@ class Transport {
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
 
+  /// Fills `into` with bytes off the socket itself and takes no byte more: what a proxy sends before the
+  /// handshake. Returns fewer only when the peer ended its direction. Not after handshake().
+  asio::awaitable<Result<std::size_t>> read_ahead_of_tls(std::span<std::byte> into,
+                                                         Clock::time_point deadline);
+
   /// The TLS handshake; does nothing on a plain connection. Fails with bad_input when the peer does not
   /// speak our TLS, timed_out at the deadline.
   asio::awaitable<Result<void>> handshake(Clock::time_point deadline);
@@ -52,14 +60,21 @@ class Transport {
   /// At least one byte; 0 at the end of the peer's direction.
   asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into, Clock::time_point deadline);
 
+  /// What happens to a write of which a part has left when its coroutine is cancelled.
+  enum class Cancelled {
+    cut,       // the rest is forgotten: nothing sensible can follow
+    finished,  // the rest is kept and follows by itself, as after post()
+  };
   /// Returns once the kernel has taken everything.
-  asio::awaitable<Result<void>> write(Pieces pieces);
+  asio::awaitable<Result<void>> write(Pieces pieces, Cancelled when_cancelled = Cancelled::cut);
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) {
     return write(Pieces{bytes, {}, {}});
   }
   /// Sends a few bytes without waiting; what the kernel does not take is kept (at most 256 KiB) and
   /// follows by itself. Not while a write() is under way: it would land in its middle.
   Result<void> post(std::span<const std::byte> bytes);
+  /// Sent by us but not yet taken by the kernel.
+  std::size_t unsent_bytes() const { return pending_.size() - pending_sent_; }
 
   /// Ends our direction (close_notify, FIN) after everything written.
   asio::awaitable<Result<void>> shutdown_write();
@@ -96,8 +111,10 @@ class Transport {
 
   asio::awaitable<Result<void>> wait(asio::socket_base::wait_type what, Direction& direction,
                                      Clock::time_point deadline);
-  asio::awaitable<Result<void>> write_plain(Pieces pieces);
-  asio::awaitable<Result<void>> write_tls(Pieces pieces);
+  asio::awaitable<Result<void>> write_plain(Pieces pieces, Cancelled when_cancelled);
+  asio::awaitable<Result<void>> write_tls(Pieces pieces, Cancelled when_cancelled);
+  /// Takes over what a cancelled write leaves: no more than that write had.
+  void keep(Pieces pieces);
   /// Waits until what an earlier call left over has gone.
   asio::awaitable<Result<void>> drain_pending(Clock::time_point deadline);
   Result<void> flush();

@@ -8,6 +8,9 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "common/utf8.h"
+#include "tunneld/edge/message_compression.h"
+
 namespace tunneld::edge {
 
 namespace {
@@ -15,8 +18,16 @@ namespace {
 /// One message of ours at most: bounds how long a pong waits behind data.
 constexpr std::size_t kMaxFrame = 256 * 1024;
 
+/// Control messages of ours that wait for a frame under way, or for a peer that reads nothing.
+constexpr std::size_t kMaxWaitingTexts = 16;
+constexpr std::size_t kMaxWaitingTextBytes = 64 * 1024;
+
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
+}
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 /// Holds a flag up while in scope, also when a cancelled coroutine unwinds.
@@ -41,22 +52,23 @@ Error was_closed() {
 
 }  // namespace
 
-std::shared_ptr<WebSocket> WebSocket::open(std::shared_ptr<Transport> transport, std::string early,
-                                           const Options& options, tunnel::Observer& observer,
-                                           access::Tier tier, bool empty_message_ends) {
-  return std::shared_ptr<WebSocket>(
-      new WebSocket(std::move(transport), std::move(early), options, observer, tier, empty_message_ends));
+std::shared_ptr<WebSocket> WebSocket::open(std::shared_ptr<Transport> transport, Setup setup) {
+  return std::shared_ptr<WebSocket>(new WebSocket(std::move(transport), std::move(setup)));
 }
 
-WebSocket::WebSocket(std::shared_ptr<Transport> transport, std::string early, const Options& options,
-                     tunnel::Observer& observer, access::Tier tier, bool empty_message_ends)
+WebSocket::WebSocket(std::shared_ptr<Transport> transport, Setup setup)
     : transport_(std::move(transport)),
-      early_(std::move(early)),
-      options_(options),
-      observer_(observer),
-      tier_(tier),
-      empty_message_ends_(empty_message_ends),
-      decoder_({options.max_message_bytes, options.max_fragments}),
+      early_(std::move(setup.early)),
+      options_(setup.options),
+      observer_(setup.observer),
+      record_(std::move(setup.record)),
+      tier_(setup.tier),
+      empty_message_ends_(setup.empty_message_ends),
+      control_messages_(setup.control_messages),
+      compression_(setup.compression),
+      on_large_message_(std::move(setup.on_large_message)),
+      decoder_({options_.max_message_bytes, options_.max_fragments,
+                control_messages_ ? options_.max_control_message_bytes : UINT64_MAX, compression_}),
       changed_(transport_->get_executor()) {
   observer_.websocket_opened(tier_, "caller");
 }
@@ -80,6 +92,10 @@ asio::awaitable<Result<WebSocket::Piece>> WebSocket::receive(std::span<std::byte
   if (closing_ || into.empty()) co_return tl::unexpected(was_closed());
   const Raised reading(reading_, changed_);
   for (;;) {
+    if (gathered_) {
+      const auto piece = take_gathered(into, stop);
+      if (piece.bytes > 0 || piece.message_end) co_return piece;
+    }
     if (failed_) {
       co_await end_transport();
       co_return tl::unexpected(broken());
@@ -99,7 +115,10 @@ asio::awaitable<Result<WebSocket::Piece>> WebSocket::receive(std::span<std::byte
     if (!got) co_return tl::unexpected(std::move(got.error()));
     if (*got == 0) continue;  // failed_ says why
     const auto piece = take_apart(into.first(*got), stop);
-    if (closing_) continue;
+    if (closing_) {
+      gathered_.reset();
+      continue;
+    }
     if (piece.bytes > 0 || piece.message_end) co_return piece;
   }
 }
@@ -162,9 +181,7 @@ bool WebSocket::on_silence() {
     frame_waited_ = {};
     frame_bytes_ = 0;
     if (slow) {
-      observer_.frame_rejected("slow");
-      send_close(1008, R"({"code":"TUNNEL_010"})", false);
-      failed_ = true;
+      reject(1008, "slow", tunnel::Code::bad_request);
       return false;
     }
   }
@@ -188,11 +205,18 @@ bool WebSocket::on_silence() {
 WebSocket::Piece WebSocket::take_apart(std::span<std::byte> bytes, StopAt stop) {
   Piece piece;
   std::span<const std::byte> input = bytes;
-  while (!input.empty() && !failed_ && !close_received_ && !peer_ended_ && !piece.message_end) {
-    const auto step = decoder_.decode(input, bytes.data() + piece.bytes);
+  while (!input.empty() && !failed_ && !close_received_ && !peer_ended_ && !piece.message_end && !gathered_) {
+    std::byte* const to = bytes.data() + piece.bytes;
+    const auto step = decoder_.decode(input, to);
     input = input.subspan(step.consumed);
-    piece.bytes += step.payload;
-    if (step.event == FrameDecoder::Event::message_end) {
+    look_at_size(decoder_.message_bytes());
+    if (is_gathered_first())
+      gather({to, step.payload});
+    else
+      piece.bytes += step.payload;
+    if (step.event == FrameDecoder::Event::message_end && is_gathered_first()) {
+      on_gathered();
+    } else if (step.event == FrameDecoder::Event::message_end) {
       peer_ended_ = empty_message_ends_ && decoder_.message_was_empty() && !decoder_.is_text();
       piece.message_end = stop == StopAt::message_end && !peer_ended_;
     } else {
@@ -210,30 +234,98 @@ WebSocket::Piece WebSocket::take_apart(std::span<std::byte> bytes, StopAt stop) 
   return piece;
 }
 
+WebSocket::Piece WebSocket::take_gathered(std::span<std::byte> into, StopAt stop) {
+  Piece piece;
+  piece.text = gathered_->text;
+  piece.bytes = std::min(into.size(), gathered_->payload.size() - gathered_->taken);
+  std::memcpy(into.data(), gathered_->payload.data() + gathered_->taken, piece.bytes);
+  gathered_->taken += piece.bytes;
+  if (gathered_->taken < gathered_->payload.size()) return piece;
+  peer_ended_ = empty_message_ends_ && gathered_->payload.empty() && !gathered_->text;
+  piece.message_end = stop == StopAt::message_end && !peer_ended_;
+  gathered_.reset();
+  return piece;
+}
+
+bool WebSocket::is_gathered_first() const {
+  return decoder_.is_compressed() || is_control_message();
+}
+
+void WebSocket::gather(std::span<const std::byte> payload) {
+  // Grows with what has come, not with what a header announces; the decoder bounds both.
+  gathering_.append(reinterpret_cast<const char*>(payload.data()), payload.size());
+}
+
+void WebSocket::on_gathered() {
+  auto message = std::exchange(gathering_, {});
+  if (decoder_.is_compressed()) {
+    const auto most = is_control_message()
+                          ? std::min(options_.max_control_message_bytes, options_.max_message_bytes)
+                          : options_.max_message_bytes;
+    auto whole = inflate_message(message, most);
+    if (!whole) {
+      const bool too_large = whole.error() == InflateFault::too_large;
+      reject(too_large ? 1009 : 1007, "inflate", tunnel::Code::bad_request);
+      return;
+    }
+    observer_.compressed(tunnel::Side::client, message.size(), whole->size());
+    message = std::move(*whole);
+    if (decoder_.is_text() && !utf8::valid(message)) {
+      reject(1007, "utf8", tunnel::Code::bad_request);
+      return;
+    }
+    look_at_size(message.size());
+  }
+  if (is_control_message())
+    on_control_message(std::move(message));
+  else
+    gathered_ = Gathered{std::move(message), 0, decoder_.is_text()};
+}
+
+void WebSocket::on_control_message(std::string text) {
+  if (control_messages_rate_.exceeds(options_.max_control_messages_per_second)) {
+    reject(1008, "control_flood", tunnel::Code::rate_limited);
+    return;
+  }
+  // A copy, because the handler may replace itself.
+  if (const auto handler = on_control_) handler(std::move(text));
+}
+
+void WebSocket::look_at_size(std::uint64_t message_bytes) {
+  if (message_bytes <= options_.warn_message_bytes || !on_large_message_) return;
+  std::exchange(on_large_message_, nullptr)(message_bytes);
+}
+
+bool WebSocket::Rate::exceeds(unsigned limit) {
+  const auto now = Clock::now();
+  if (now - window >= std::chrono::seconds(1)) {
+    window = now;
+    in_window = 0;
+  }
+  return ++in_window > limit;
+}
+
+void WebSocket::reject(std::uint16_t close_code, std::string_view metric, tunnel::Code code) {
+  observer_.frame_rejected(metric);
+  send_close(close_code, std::string(R"({"code":")").append(tunnel::facts(code).name).append(R"("})"), false);
+  failed_ = true;
+}
+
 void WebSocket::on_event(FrameDecoder::Event event) {
   switch (event) {
     case FrameDecoder::Event::ping: on_ping(); break;
     case FrameDecoder::Event::pong: on_pong(); break;
     case FrameDecoder::Event::close: close_received_ = true; break;
     case FrameDecoder::Event::failed:
-      observer_.frame_rejected(decoder_.error().reason);
-      send_close(decoder_.error().close_code, R"({"code":"TUNNEL_010"})", false);
-      failed_ = true;
+      reject(decoder_.error().close_code, decoder_.error().reason, tunnel::Code::bad_request);
       break;
     default: break;
   }
 }
 
 void WebSocket::on_ping() {
-  const auto now = Clock::now();
-  if (now - ping_window_ >= std::chrono::seconds(1)) {
-    ping_window_ = now;
-    pings_in_window_ = 0;
-  }
-  if (++pings_in_window_ > options_.max_pings_per_second) {
-    observer_.frame_rejected("ping_flood");
-    send_close(1008, R"({"code":"TUNNEL_005"})", false);
-    failed_ = true;
+  if (pings_.exceeds(options_.max_pings_per_second)) {
+    reject(1008, "ping_flood", tunnel::Code::rate_limited);
     return;
   }
   if (close_sent_) return;  // nothing follows a Close
@@ -271,24 +363,66 @@ void WebSocket::send_control(const std::string& frame) {
 
 void WebSocket::flush_controls() {
   if (writing_ || !transport_->is_open()) return;
+  std::string frames;
+  // First, because controls_ may end with a Close.
+  if (!within_message_) {
+    for (const auto& text : texts_)
+      frames.append(as_text(frame_header(Opcode::text, true, text.size()).span())).append(text);
+    texts_ = {};
+    texts_bytes_ = 0;
+  }
   if (pong_ && !close_sent_) controls_.append(control_frame(Opcode::pong, *pong_));
   pong_.reset();
-  if (controls_.empty()) return;
-  const auto frames = std::exchange(controls_, {});
+  frames.append(std::exchange(controls_, {}));
+  if (frames.empty()) return;
   if (!transport_->post(bytes_of(frames))) transport_->close();
+}
+
+bool WebSocket::post_control(std::string_view text) {
+  if (!control_messages_ || close_sent_ || !transport_->is_open() ||
+      text.size() > options_.max_control_message_bytes)
+    return false;
+  // A peer that takes nothing must not make us collect: bounded in number and, unless they only wait for
+  // the frame under way, together with what the transport holds for it.
+  const auto held = texts_bytes_ + text.size() + (writing_ ? 0 : transport_->unsent_bytes());
+  if (texts_.size() >= kMaxWaitingTexts || held > kMaxWaitingTextBytes) return false;
+  texts_.emplace_back(text);
+  texts_bytes_ += text.size();
+  flush_controls();
+  return true;
+}
+
+void WebSocket::disown() {
+  on_control_ = nullptr;
+  on_large_message_ = nullptr;
 }
 
 asio::awaitable<Result<void>> WebSocket::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const auto part = bytes.first(std::min(bytes.size(), kMaxFrame));
-    if (auto sent = co_await write_frame(Opcode::binary, true, part); !sent) co_return sent;
+    if (auto sent = co_await write_message(part); !sent) co_return sent;
     bytes = bytes.subspan(part.size());
   }
   co_return Result<void>{};
 }
 
+asio::awaitable<Result<void>> WebSocket::write_message(std::span<const std::byte> bytes) {
+  std::optional<std::string> packed;
+  if (compression_ && bytes.size() >= options_.compression_threshold_bytes && !may_hold_secrets(bytes))
+    packed = deflate_message(bytes, options_.compression_level);
+  if (!packed) co_return co_await write_frame(Opcode::binary, true, bytes);
+  observer_.compressed(tunnel::Side::agent, bytes.size(), packed->size());
+  const auto header = frame_header(Opcode::binary, true, packed->size(), Packed::yes);
+  co_return co_await send_frame(header, bytes_of(*packed));
+}
+
 asio::awaitable<Result<void>> WebSocket::write_frame(Opcode opcode, bool fin,
                                                      std::span<const std::byte> bytes) {
+  within_message_ = !fin;
+  return send_frame(frame_header(opcode, fin, bytes.size()), bytes);
+}
+
+asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, std::span<const std::byte> bytes) {
   const auto self = shared_from_this();
   // The reader found a fault and is seeing our Close to the peer: failing here first would make whoever
   // owns both cut it short.
@@ -297,14 +431,14 @@ asio::awaitable<Result<void>> WebSocket::write_frame(Opcode opcode, bool fin,
     co_await changed_.async_wait(asio::as_tuple(asio::use_awaitable));
   }
   if (we_ended_ || !transport_->is_open()) co_return tl::unexpected(was_closed());
-  const auto header = frame_header(opcode, fin, bytes.size());
   Result<void> sent;
   {
     const Raised writing(writing_, changed_);
     const Transport::Pieces pieces{header.span(), bytes, {}};
-    sent = co_await transport_->write(pieces);
+    sent = co_await transport_->write(pieces, Transport::Cancelled::finished);
   }
-  if (sent)
+  // A cancelled write leaves whole frames behind, so that a Close can say why.
+  if (sent || sent.error().kind == Error::Kind::cancelled)
     flush_controls();
   else
     transport_->abort();  // a frame was cut: nothing sensible can follow
@@ -343,6 +477,7 @@ asio::awaitable<void> WebSocket::close_with(std::uint16_t code, std::string_view
         auto got = co_await receive_bytes(dropped);
         if (!got) break;
         take_apart(std::span(dropped).first(*got), StopAt::buffer_end);
+        gathered_.reset();
       }
     }
     closing_ = true;
@@ -382,11 +517,7 @@ asio::awaitable<void> WebSocket::watch(std::shared_ptr<WebSocket> self) {
     auto got = co_await self->receive_bytes(control);
     if (!got) co_return;
     const bool data = self->take_apart_after_end(std::span(control).first(*got));
-    if (data && !self->close_sent_) {
-      self->observer_.frame_rejected("protocol");
-      self->send_close(1002, R"({"code":"TUNNEL_010"})", false);
-      self->failed_ = true;
-    }
+    if (data && !self->close_sent_) self->reject(1002, "protocol", tunnel::Code::bad_request);
   }
   if (self->close_received_) self->send_close(self->decoder_.close_code(), {}, true);
   co_await self->end_transport();
@@ -398,7 +529,13 @@ bool WebSocket::take_apart_after_end(std::span<std::byte> bytes) {
   while (!input.empty() && !failed_ && !close_received_) {
     const auto step = decoder_.decode(input, bytes.data());
     input = input.subspan(step.consumed);
-    data = data || step.payload > 0 || step.event == FrameDecoder::Event::message_end;
+    const bool message_end = step.event == FrameDecoder::Event::message_end;
+    if (is_control_message()) {
+      gather(bytes.first(step.payload));
+      if (message_end) on_gathered();
+    } else {
+      data = data || step.payload > 0 || message_end;
+    }
     on_event(step.event);
   }
   flush_controls();
@@ -418,6 +555,7 @@ void WebSocket::close() noexcept {
 void WebSocket::report_closed() {
   if (reported_) return;
   reported_ = true;
+  if (record_) record_->set_ending(ending_.code, ending_.by_peer);
   observer_.websocket_closed(tier_, "caller", ending_.code,
                              ending_.by_peer ? tunnel::Initiator::client : tunnel::Initiator::server,
                              Clock::now() - opened_);

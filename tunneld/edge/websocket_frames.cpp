@@ -93,12 +93,15 @@ FrameDecoder::Step FrameDecoder::header(std::span<const std::byte> input) {
     const std::size_t whole = 6U + (length == 126 ? 2U : length == 127 ? 8U : 0U);
     // Refused as soon as its first bytes show what is wrong, not when the rest has come.
     if (have_ == 2) {
-      if ((raw_[0] & 0x70U) != 0 || (raw_[1] & 0x80U) == 0) {
+      opcode_ = raw_[0] & 0x0FU;
+      fin_ = (raw_[0] & 0x80U) != 0;
+      // RFC 7692 6: set on the first frame of a compressed message, and on no other.
+      const bool may_be_compressed = limits_.compression && (opcode_ == 1 || opcode_ == 2);
+      const unsigned reserved = may_be_compressed ? 0x30U : 0x70U;
+      if ((raw_[0] & reserved) != 0 || (raw_[1] & 0x80U) == 0) {
         step.event = fail({1002, "protocol"});
         return step;
       }
-      opcode_ = raw_[0] & 0x0FU;
-      fin_ = (raw_[0] & 0x80U) != 0;
     }
     if (have_ == whole - 4) {
       if (auto error = accept_header()) {
@@ -138,12 +141,15 @@ std::optional<FrameError> FrameDecoder::accept_header() {
   if (!in_message_) {
     in_message_ = true;
     text_ = opcode_ == 1;
+    compressed_ = (raw_[0] & 0x40U) != 0;
     message_bytes_ = 0;
     fragments_ = 0;
     utf8_.reset();
   }
   if (++fragments_ > limits_.max_fragments) return FrameError{1009, "fragments"};
-  if (left_ > limits_.max_message_bytes - message_bytes_) return FrameError{1009, "oversize"};
+  const auto most =
+      text_ ? std::min(limits_.max_text_bytes, limits_.max_message_bytes) : limits_.max_message_bytes;
+  if (left_ > most - message_bytes_) return FrameError{1009, "oversize"};
   message_bytes_ += left_;
   return std::nullopt;
 }
@@ -160,7 +166,7 @@ FrameDecoder::Event FrameDecoder::finish_frame() {
   }
   if (!fin_) return Event::none;
   in_message_ = false;
-  if (text_ && !utf8_.complete()) return fail({1007, "utf8"});
+  if (text_ && !compressed_ && !utf8_.complete()) return fail({1007, "utf8"});
   return Event::message_end;
 }
 
@@ -198,7 +204,7 @@ FrameDecoder::Step FrameDecoder::decode(std::span<const std::byte> input, std::b
       control_size_ += size;
     } else {
       done.payload += size;
-      if (text_ && !utf8_.take({target, size})) {
+      if (text_ && !compressed_ && !utf8_.take({target, size})) {
         done.event = fail({1007, "utf8"});
         break;
       }
@@ -208,10 +214,10 @@ FrameDecoder::Step FrameDecoder::decode(std::span<const std::byte> input, std::b
   return done;
 }
 
-FrameHeader frame_header(Opcode opcode, bool fin, std::uint64_t payload_bytes) {
+FrameHeader frame_header(Opcode opcode, bool fin, std::uint64_t payload_bytes, Packed packed) {
   FrameHeader header;
   const auto put = [&](std::uint64_t value) { header.bytes[header.size++] = static_cast<std::byte>(value); };
-  put((fin ? 0x80U : 0U) | static_cast<unsigned>(opcode));
+  put((fin ? 0x80U : 0U) | (packed == Packed::yes ? 0x40U : 0U) | static_cast<unsigned>(opcode));
   unsigned length_bytes = 0;
   if (payload_bytes < 126) {
     put(payload_bytes);

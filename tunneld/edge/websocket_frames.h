@@ -28,6 +28,9 @@ class Utf8Check {
 struct FrameLimits {
   std::uint64_t max_message_bytes = 1024 * 1024;  // frames too; judged from their headers
   std::size_t max_fragments = 1024;
+  std::uint64_t max_text_bytes = UINT64_MAX;  // of text messages, where less than max_message_bytes
+  /// permessage-deflate was agreed on: the first frame of a message may say that it is compressed.
+  bool compression = false;
 };
 
 /// Why the WebSocket must be failed.
@@ -53,7 +56,11 @@ class FrameDecoder {
 
   /// Of the message whose bytes came last.
   bool is_text() const { return text_; }
+  /// The same message is compressed; its text is then not checked here.
+  bool is_compressed() const { return compressed_; }
   bool message_was_empty() const { return message_bytes_ == 0; }
+  /// Of the same message, the frames announced so far.
+  std::uint64_t message_bytes() const { return message_bytes_; }
   /// The payload of the control frame just reported.
   std::string_view control() const { return {control_.data(), control_size_}; }
   /// Of the Close just reported: 1005 when it carried none.
@@ -80,6 +87,7 @@ class FrameDecoder {
 
   bool in_message_ = false;
   bool text_ = false;
+  bool compressed_ = false;
   std::uint64_t message_bytes_ = 0;
   std::size_t fragments_ = 0;
   Utf8Check utf8_;
@@ -92,13 +100,16 @@ class FrameDecoder {
 
 enum class Opcode : unsigned char { continuation = 0, text = 1, binary = 2, close = 8, ping = 9, pong = 10 };
 
+/// A whole message compressed, or not.
+enum class Packed { no, yes };
+
 /// The header of an unmasked frame.
 struct FrameHeader {
   std::array<std::byte, 10> bytes{};
   std::size_t size = 0;
   std::span<const std::byte> span() const { return std::span(bytes).first(size); }
 };
-FrameHeader frame_header(Opcode opcode, bool fin, std::uint64_t payload_bytes);
+FrameHeader frame_header(Opcode opcode, bool fin, std::uint64_t payload_bytes, Packed packed = Packed::no);
 
 /// A whole control frame; the payload is cut to 125 bytes.
 std::string control_frame(Opcode opcode, std::string_view payload);

@@ -56,8 +56,9 @@ std::string accept_value(const std::string& key) {
 
 }  // namespace
 
-tl::expected<tunnel::ResponseHead, tunnel::Malformed> websocket_answer(
-    const tunnel::RequestHead& request, const tunnel::WebSocketAccept& accept) {
+tl::expected<tunnel::ResponseHead, tunnel::Malformed> websocket_answer(const tunnel::RequestHead& request,
+                                                                       const tunnel::WebSocketAccept& accept,
+                                                                       const std::string& extensions) {
   const auto refuse = [](std::string_view reason, unsigned status) {
     return tl::unexpected(tunnel::Malformed{reason, status});
   };
@@ -79,6 +80,7 @@ tl::expected<tunnel::ResponseHead, tunnel::Malformed> websocket_answer(
   answer.reason = "Switching Protocols";
   answer.fields = {
       {"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-WebSocket-Accept", accept_value(*key)}};
+  if (!extensions.empty()) answer.fields.push_back({"Sec-WebSocket-Extensions", extensions});
   if (!accept.subprotocol.empty()) answer.fields.push_back({"Sec-WebSocket-Protocol", accept.subprotocol});
   answer.fields.insert(answer.fields.end(), accept.fields.begin(), accept.fields.end());
   answer.body = tunnel::NoBody{};

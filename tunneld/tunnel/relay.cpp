@@ -26,6 +26,8 @@ struct End {
   bool ended = false;  // its direction was read to the end
 };
 
+}  // namespace
+
 class Relay : DeadlineWatch::Entry {
  public:
   Relay(ByteStream& caller, ByteStream& service, DeadlineWatch& watch, Observer& observer,
@@ -35,13 +37,24 @@ class Relay : DeadlineWatch::Entry {
         watch_(watch),
         observer_(observer),
         options_(options),
-        stop_(executor, Clock::time_point::max()) {}
+        stop_(executor, Clock::time_point::max()) {
+    if (auto* control = options_.control) {
+      if (control->until_) options_.until = *control->until_;
+      quiet_ = control->quiet_;
+      if (control->stop_) end(control->stop_->how, control->stop_->why);
+      control->relay_ = this;
+    }
+  }
+  ~Relay() override { let_go(); }
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
 
   asio::awaitable<RelayEnd> run() {
     touch();
     co_await ((pump(caller_, service_) && pump(service_, caller_)) || stopped());
     const auto state = co_await asio::this_coro::cancellation_state;
     if (!over_ && state.cancelled() != asio::cancellation_type::none) end(How::cancelled, "cancelled");
+    let_go();
     leave();
     service_.stream.close();
     if (end_.how == How::caller_failed) caller_.stream.close();
@@ -51,6 +64,8 @@ class Relay : DeadlineWatch::Entry {
   }
 
  private:
+  friend class RelayControl;
+
   asio::awaitable<void> pump(End& from, End& to) {
     AdaptiveBuffer buffer;
     while (!over_) {
@@ -99,16 +114,31 @@ class Relay : DeadlineWatch::Entry {
   }
 
   void touch() {
-    auto deadline = Clock::now() + options_.idle_limit;
+    moved_ = Clock::now();
+    watch();
+  }
+
+  /// Has expired() called when the first of the limits is reached.
+  void watch() {
+    auto deadline = moved_ + options_.idle_limit;
+    if (quiet_) deadline = std::min(deadline, moved_ + quiet_->limit);
     if (options_.until) deadline = std::min(deadline, *options_.until);
     watch_until(watch_, deadline);
   }
 
   void expired() override {
-    if (options_.until && Clock::now() >= *options_.until)
+    const auto now = Clock::now();
+    if (options_.until && now >= *options_.until)
       end(How::expired, "the token expired");
+    else if (quiet_ && now >= moved_ + quiet_->limit)
+      end(quiet_->then.how, quiet_->then.why);
     else
       end(How::idle, "no data for the idle limit");
+  }
+
+  void let_go() {
+    if (options_.control != nullptr) options_.control->relay_ = nullptr;
+    options_.control = nullptr;
   }
 
   End caller_;
@@ -116,12 +146,35 @@ class Relay : DeadlineWatch::Entry {
   DeadlineWatch& watch_;
   Observer& observer_;
   RelayOptions options_;
+  std::optional<RelayControl::Quiet> quiet_;
+  Clock::time_point moved_{};
   asio::steady_timer stop_;
   bool over_ = false;
   RelayEnd end_;
 };
 
-}  // namespace
+RelayControl::~RelayControl() {
+  if (relay_ != nullptr) relay_->options_.control = nullptr;
+}
+
+void RelayControl::stop(RelayEnd::How how, std::string why) {
+  if (!stop_) stop_ = Stop{how, std::move(why)};
+  if (relay_ != nullptr) relay_->end(stop_->how, stop_->why);
+}
+
+void RelayControl::set_until(std::optional<Clock::time_point> until) {
+  until_ = until;
+  if (relay_ == nullptr || relay_->over_) return;
+  relay_->options_.until = until;
+  relay_->watch();
+}
+
+void RelayControl::stop_when_quiet(std::chrono::milliseconds quiet, RelayEnd::How how, std::string why) {
+  quiet_ = Quiet{quiet, {how, std::move(why)}};
+  if (relay_ == nullptr || relay_->over_) return;
+  relay_->quiet_ = quiet_;
+  relay_->watch();
+}
 
 asio::awaitable<RelayEnd> relay(ByteStream& caller, ByteStream& service, DeadlineWatch& watch,
                                 Observer& observer, RelayOptions options) {

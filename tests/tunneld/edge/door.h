@@ -63,11 +63,12 @@ class Door {
     bool tls = false;
     std::size_t threads = 2;
     TlsOptions::MinVersion min_version = TlsOptions::MinVersion::tls1_3;
+    Server::Parts more{};  // its functions, but the handler and on_ended
   };
   explicit Door(Handle handle) : Door(Setup{}, std::move(handle)) {}
   Door(Setup setup, Handle handle) : handler_(std::move(handle)) {
     setup.options.listen = {setup.listen};
-    Server::Parts parts;
+    Server::Parts parts = std::move(setup.more);
     for (std::size_t i = 0; i < setup.threads; ++i) {
       contexts_.push_back(std::make_unique<asio::io_context>(1));
       guards_.push_back(asio::make_work_guard(*contexts_.back()));
@@ -75,9 +76,10 @@ class Door {
     }
     parts.handler = [this](std::size_t) -> tunnel::HttpHandler& { return handler_; };
     parts.observer = &observer;
-    parts.on_ended = [this](const ConnectionInfo&, std::string_view how) {
+    parts.on_ended = [this](const ConnectionInfo& connection, std::string_view how) {
       const std::lock_guard lock(mutex_);
       endings_.emplace_back(how);
+      last_ended_ = connection;
     };
     if (setup.tls) {
       EXPECT_TRUE(write_self_signed(certificate(), folder / "key.pem"));
@@ -112,6 +114,10 @@ class Door {
       return std::find(endings_.begin(), endings_.end(), how) != endings_.end();
     });
   }
+  ConnectionInfo last_ended() const {
+    const std::lock_guard lock(mutex_);
+    return last_ended_;
+  }
   std::future<bool> drain(std::chrono::milliseconds within) {
     return asio::co_spawn(context(), server->drain(std::chrono::steady_clock::now() + within),
                           asio::use_future);
@@ -132,8 +138,9 @@ class Door {
   std::vector<std::unique_ptr<asio::io_context>> contexts_;
   std::vector<asio::executor_work_guard<asio::io_context::executor_type>> guards_;
   std::vector<std::thread> threads_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<std::string> endings_;
+  ConnectionInfo last_ended_;
 };
 
 inline tunnel::ResponseHead ok(tunnel::BodyFraming body) {

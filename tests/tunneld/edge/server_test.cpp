@@ -15,6 +15,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 
+#include "tests/support/proxy_header.h"
 #include "tests/tunneld/edge/door.h"
 
 namespace tunneld::edge {
@@ -237,6 +238,220 @@ TEST(Server, DropsNewcomersWhileTooManyHaveNotAuthenticated) {
   Caller welcome(door.port);
   welcome.send(kGet);
   EXPECT_TRUE(has(welcome.read_answer(), "hello"));
+}
+
+/// The addresses that functions of Server::Parts were given.
+class Addresses {
+ public:
+  void add(const std::string& address) {
+    const std::lock_guard lock(mutex_);
+    all_.push_back(address);
+  }
+  std::vector<std::string> all() const {
+    const std::lock_guard lock(mutex_);
+    return all_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> all_;
+};
+
+TEST(Server, AsksWhetherAnAddressMayConnectBeforeAnythingElse) {
+  Addresses asked;
+  std::atomic<bool> welcome{true};
+  Door::Setup setup;
+  setup.tls = true;
+  setup.more.admit = [&](const std::string& address) {
+    asked.add(address);
+    return welcome.load();
+  };
+  Door door(std::move(setup), answer_hello);
+  Caller first(door.port);
+  ASSERT_TRUE(first.start_tls());
+  welcome = false;
+  Caller second(door.port);
+  EXPECT_EQ(second.read_to_end(), "");
+  EXPECT_EQ(door.observer.count("socket_refused:address"), 1);
+  EXPECT_EQ(asked.all(), (std::vector<std::string>{"127.0.0.1", "127.0.0.1"}));
+  first.send(kGet);
+  EXPECT_TRUE(has(first.read_answer(), "hello")) << "who is in stays in";
+}
+
+TEST(Server, DoesNotAskAboutProxiesThatStandForMany) {
+  Door::Setup setup;
+  setup.options.trusted_proxies = *access::TrustedProxies::parse({"127.0.0.0/8"});
+  setup.more.admit = [](const std::string&) { return false; };
+  Door door(std::move(setup), answer_hello);
+  Caller caller(door.port);
+  caller.send(kGet);
+  EXPECT_TRUE(has(caller.read_answer(), "hello"));
+}
+
+TEST(Server, TellsOnceAConnectionThatItsCallerAuthenticated) {
+  Addresses authenticated;
+  Door::Setup setup;
+  setup.more.on_authenticated = [&](const std::string& address) { authenticated.add(address); };
+  Door door(std::move(setup), answer_hello);
+  Caller silent(door.port);
+  Caller caller(door.port);
+  for (int i = 0; i < 2; ++i) {
+    caller.send(kGet);
+    caller.read_answer();
+  }
+  EXPECT_EQ(authenticated.all(), std::vector<std::string>{"127.0.0.1"});
+}
+
+/// A door behind a proxy at 127.0.0.1. Answers with the caller's address.
+Door::Setup behind_proxy(const char* trusted = "127.0.0.1") {
+  Door::Setup setup;
+  setup.options.proxy_protocol = true;
+  setup.options.trusted_proxies = *access::TrustedProxies::parse({trusted});
+  return setup;
+}
+
+asio::awaitable<void> answer_address(tunnel::HttpExchange& exchange) {
+  exchange.authenticated(access::Tier::free);
+  const auto& address = exchange.peer_address();
+  const auto head = ok(tunnel::SizedBody{address.size()});
+  (void)co_await exchange.send_head_with(head, std::as_bytes(std::span(address)));
+}
+
+const std::string kFromElsewhere =
+    test::proxy_header(0x21, 0x11, test::tcp_over_ipv4({192, 0, 2, 7}, 40'001));
+
+TEST(ServerBehindAProxy, LearnsFromItWhoCalls) {
+  for (const bool tls : {false, true}) {
+    SCOPED_TRACE(tls ? "TLS" : "plain");
+    auto setup = behind_proxy();
+    setup.tls = tls;
+    Addresses asked;
+    Addresses authenticated;
+    setup.more.admit = [&](const std::string& address) {
+      asked.add(address);
+      return true;
+    };
+    setup.more.on_authenticated = [&](const std::string& address) { authenticated.add(address); };
+    Door door(std::move(setup), answer_address);
+    Caller caller(door.port);
+    caller.send(kFromElsewhere);
+    if (tls) {
+      ASSERT_TRUE(caller.start_tls()) << caller.tls_error();
+    }
+    caller.send(kGet);
+    EXPECT_TRUE(has(caller.read_answer(), "\r\n\r\n192.0.2.7"));
+    EXPECT_EQ(door.server->connections().front().peer, "192.0.2.7:40001");
+    EXPECT_EQ(asked.all(), std::vector<std::string>{"192.0.2.7"});
+    EXPECT_EQ(authenticated.all(), std::vector<std::string>{"192.0.2.7"});
+  }
+}
+
+TEST(ServerBehindAProxy, TakesAHeaderInPiecesOrTogetherWithARequest) {
+  Door door(behind_proxy(), answer_address);
+  Caller together(door.port);
+  together.send(kFromElsewhere + kGet);
+  EXPECT_TRUE(has(together.read_answer(), "\r\n\r\n192.0.2.7"));
+  Caller pieces(door.port);
+  for (const char byte : kFromElsewhere) pieces.send({&byte, 1});
+  pieces.send(kGet);
+  EXPECT_TRUE(has(pieces.read_answer(), "\r\n\r\n192.0.2.7"));
+}
+
+TEST(ServerBehindAProxy, TakesTheProxyForTheCallerWhenItSpeaksForItself) {
+  Door door(behind_proxy(), answer_address);
+  Caller caller(door.port);
+  caller.send(test::proxy_header(0x20, 0x00, "") + kGet);
+  EXPECT_TRUE(has(caller.read_answer(), "\r\n\r\n127.0.0.1"));
+}
+
+TEST(ServerBehindAProxy, ClosesConnectionsWhoseHeaderIsBroken) {
+  auto setup = behind_proxy();
+  setup.options.header_timeout = 100ms;
+  Door door(std::move(setup), answer_address);
+  const std::string rows[] = {
+      kGet,                                                   // none
+      kFromElsewhere.substr(0, 10),                           // stalls
+      kFromElsewhere.substr(0, 20),                           // stalls later
+      "PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n" + kGet,        // version 1
+      test::proxy_header(0x21, 0x11, std::string(521, 'x')),  // too long
+  };
+  int refused = 0;
+  for (const auto& row : rows) {
+    Caller caller(door.port);
+    caller.send(row);
+    EXPECT_EQ(caller.read_to_end(), "");
+    ++refused;
+    EXPECT_TRUE(eventually([&] { return door.observer.count("socket_refused:proxy_protocol") == refused; }));
+  }
+  Caller probe(door.port);
+  probe.end_sending();
+  EXPECT_EQ(probe.read_to_end(), "");
+  EXPECT_TRUE(door.ended("closed by peer"));
+  EXPECT_EQ(door.observer.count("socket_refused:proxy_protocol"), refused) << "that one only looked";
+}
+
+TEST(ServerBehindAProxy, RefusesCallersItNamesThatMayNotConnect) {
+  auto setup = behind_proxy();
+  setup.more.admit = [](const std::string& address) { return address != "192.0.2.7"; };
+  Door door(std::move(setup), answer_address);
+  Caller caller(door.port);
+  caller.send(kFromElsewhere + kGet);
+  EXPECT_EQ(caller.read_to_end(), "");
+  EXPECT_EQ(door.observer.count("socket_refused:address"), 1);
+}
+
+TEST(ServerBehindAProxy, BelievesNobodyElse) {
+  Door door(behind_proxy("192.0.2.0/24"), answer_address);
+  Caller honest(door.port);
+  honest.send(kGet);
+  EXPECT_TRUE(has(honest.read_answer(), "\r\n\r\n127.0.0.1"));
+  Caller forger(door.port);
+  forger.send(kFromElsewhere + kGet);
+  EXPECT_EQ(forger.read_until("\r\n").substr(0, 12), "HTTP/1.1 400");
+}
+
+TEST(Server, ClosesOneConnectionByItsNumber) {
+  Held held;
+  Door door(held.handle());
+  Door other(answer_hello);
+  Caller idle(door.port);
+  ASSERT_TRUE(eventually([&] { return door.server->connection_count() == 1; }));
+  ASSERT_TRUE(eventually([&] { return door.server->connections().size() == 1; }));
+  const auto id = door.server->connections().front().id;
+  EXPECT_FALSE(other.server->close_connection(id, 1008, ""));
+  EXPECT_TRUE(door.server->close_connection(id, 1008, ""));
+  EXPECT_EQ(idle.read_to_end(), "");
+  Caller busy(door.port);
+  busy.send(kGet);
+  ASSERT_TRUE(eventually([&] { return held.waiting == 1; }));
+  EXPECT_TRUE(door.server->close_connection(door.server->connections().front().id, 1008, ""));
+  held.go = true;
+  EXPECT_TRUE(has(busy.read_to_end(), "Connection: close\r\n")) << "first what is under way";
+}
+
+TEST(Server, ResetsAnUpgradedConnectionByItsNumber) {
+  std::atomic<bool> upgraded{false};
+  Door::Setup setup;
+  setup.more.on_upgraded = [&](const ConnectionInfo& connection) {
+    EXPECT_STREQ(connection.kind, "upgraded");
+    EXPECT_EQ(connection.principal, "0123456789abcdef");
+    upgraded = true;
+  };
+  Door door(std::move(setup), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    exchange.identified("0123456789abcdef");
+    tunnel::ResponseHead head;
+    head.status = 101;
+    head.fields = {{"Upgrade", "bytes"}, {"Connection", "Upgrade"}};
+    auto stream = co_await exchange.upgrade(head);
+    if (stream) co_await echo_stream(**stream);
+  });
+  Caller caller(door.port);
+  caller.send("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: bytes\r\nConnection: Upgrade\r\n\r\n");
+  caller.read_until("\r\n\r\n");
+  EXPECT_TRUE(eventually([&] { return upgraded.load(); }));
+  EXPECT_TRUE(door.server->close_connection(door.server->connections().front().id, 1008, ""));
+  EXPECT_EQ(caller.read_to_end(), "");
+  EXPECT_TRUE(caller.was_reset());
 }
 
 TEST(Server, DrainClosesIdleConnectionsAndFinishesRequestsUnderWay) {

@@ -74,6 +74,63 @@ TEST(FrameDecoder, UnmasksMessagesHoweverTheBytesAreCut) {
   }
 }
 
+TEST(FrameDecoder, LetsMessagesBeCompressedOnlyWhereThatWasAgreedOn) {
+  FrameLimits agreed;
+  agreed.compression = true;
+  struct Row {
+    const char* what;
+    std::string bytes;
+    bool good;
+  };
+  const Row rows[] = {
+      {"binary", frame(0xC2, "x"), true},
+      {"text that is not checked here", frame(0xC1, "\xFF"), true},
+      {"first fragment", frame(0x42, "x") + frame(0x00, "y") + frame(0x80, "z"), true},
+      {"ping between fragments", frame(0x42, "x") + frame(0x89, "") + frame(0x80, "z"), true},
+      {"later fragment", frame(0x02, "x") + frame(0xC0, "y"), false},
+      {"later fragment of a compressed message", frame(0x42, "x") + frame(0xC0, "y"), false},
+      {"ping", frame(0xC9, ""), false},
+      {"pong", frame(0xCA, ""), false},
+      {"close", frame(0xC8, ""), false},
+      {"second reserved bit", frame(0xA2, "x"), false},
+      {"third reserved bit", frame(0x92, "x"), false},
+      {"first and second", frame(0xE2, "x"), false},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.what);
+    const auto seen = decode(row.bytes, row.bytes.size(), agreed);
+    EXPECT_EQ(seen.events.back() != Event::failed, row.good);
+    if (!row.good) {
+      EXPECT_EQ(seen.error.close_code, 1002);
+    }
+  }
+  for (const unsigned first_byte : {0xC2U, 0xC1U, 0x42U})
+    EXPECT_EQ(decode(frame(first_byte, "x"), 100).error.close_code, 1002);
+}
+
+TEST(FrameDecoder, ForgetsThatAMessageWasCompressedWithTheNext) {
+  FrameLimits agreed;
+  agreed.compression = true;
+  FrameDecoder decoder(agreed);
+  auto bytes = frame(0xC1, "\xFF") + frame(0x81, "\xFF");
+  auto input = std::as_writable_bytes(std::span(bytes));
+  const auto first = decoder.decode(input, input.data());
+  EXPECT_EQ(first.event, Event::message_end);
+  EXPECT_TRUE(decoder.is_compressed());
+  input = input.subspan(first.consumed);
+  EXPECT_EQ(decoder.decode(input, input.data()).event, Event::failed);
+  EXPECT_FALSE(decoder.is_compressed());
+}
+
+TEST(FrameDecoder, BoundsTextForItself) {
+  FrameLimits limits{100, 10};
+  limits.max_text_bytes = 10;
+  EXPECT_EQ(decode(frame(0x81, std::string(10, 'x')), 100, limits).events, std::vector{Event::message_end});
+  EXPECT_EQ(decode(frame(0x81, std::string(11, 'x')).substr(0, 2), 100, limits).error.close_code, 1009);
+  EXPECT_EQ(decode(frame(0x01, std::string(9, 'x')) + frame(0x80, "xx"), 100, limits).error.close_code, 1009);
+  EXPECT_EQ(decode(frame(0x82, std::string(100, 'x')), 200, limits).events, std::vector{Event::message_end});
+}
+
 TEST(FrameDecoder, FailsWhatTheProtocolForbids) {
   const std::string euro_cut = "\xE2\x82";
   struct Row {

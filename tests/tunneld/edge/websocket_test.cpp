@@ -409,19 +409,121 @@ TEST_P(WebSocketDoors, RefusesABrokenHandshakeWithItsStatus) {
   }
 }
 
-TEST_P(WebSocketDoors, IsToldToReconnectElsewhereWhenDraining) {
+TEST_P(WebSocketDoors, GoesOnWhileTheServerDrainsUntilItsHandlerEndsIt) {
+  Door door(setup(), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    auto socket = co_await exchange.accept_websocket(tunnel::WebSocketAccept());
+    if (!socket) co_return;
+    std::array<std::byte, 1> buffer{};
+    while (buffer[0] != std::byte{'z'}) {
+      auto got = co_await (*socket)->read(buffer);
+      if (!got || *got == 0) co_return;
+      (void)co_await (*socket)->write(buffer);
+    }
+    co_await (*socket)->close_with(1012, R"({"code":"TUNNEL_004","retryAfterMs":1000})");
+  });
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  socket.send(0x82, "x");
+  EXPECT_EQ(socket.receive().payload, "x");
+  auto drained = door.drain(10s);
+  socket.send(0x82, "y");
+  EXPECT_EQ(socket.receive().payload, "y");
+  socket.send(0x82, "z");
+  EXPECT_EQ(socket.receive().payload, "z");
+  const auto close = socket.receive();
+  EXPECT_EQ(close.close_code(), 1012U);
+  socket.send(0x88, close.payload);
+  EXPECT_TRUE(drained.get());
+}
+
+TEST_P(WebSocketDoors, SeesWhyItWasEndedThoughItTookNothing) {
+  std::promise<void> stop;
+  auto stopped = std::make_shared<std::shared_future<void>>(stop.get_future().share());
+  Door door(setup(), [stopped](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    using asio::experimental::awaitable_operators::operator||;
+    auto socket = co_await exchange.accept_websocket(tunnel::WebSocketAccept());
+    if (!socket) co_return;
+    const auto wait = [](std::shared_future<void> until) -> asio::awaitable<void> {
+      asio::steady_timer tick(co_await asio::this_coro::executor);
+      while (until.wait_for(0s) != std::future_status::ready) {
+        tick.expires_after(1ms);
+        co_await tick.async_wait(asio::use_awaitable);
+      }
+    };
+    const auto write = [](tunnel::ByteStream& stream) -> asio::awaitable<void> {
+      const std::vector<std::byte> frame(64 * 1024);
+      while (co_await stream.write(frame)) {
+      }
+    };
+    co_await (write(**socket) || wait(*stopped));
+    co_await (*socket)->close_with(4401, R"({"code":"TUNNEL_003"})");
+  });
+  auto caller = call(door);
+  const int small = 16 * 1024;
+  ::setsockopt(caller->descriptor(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  // Its thread does nothing else until the kernel takes no more.
+  ASSERT_TRUE(eventually([&] {
+    const auto open = door.server->connections();
+    return !open.empty() && open.front().bytes_out > 0;
+  }));
+  stop.set_value();
+  auto frame = socket.receive();
+  for (; frame.opcode() == 2; frame = socket.receive()) ASSERT_EQ(frame.payload.size(), 64U * 1024);
+  EXPECT_EQ(frame.close_code(), 4401U);
+  socket.send(0x88, frame.payload);
+  EXPECT_EQ(caller->read_to_end(), "");
+  EXPECT_FALSE(caller->was_reset());
+}
+
+TEST_P(WebSocketDoors, CanBeEndedByItsNumber) {
   Door door(setup(), answer_websocket_echo);
   auto caller = call(door);
   WebSocketCaller socket(*caller);
   socket.open();
   socket.send(0x82, "x");
   socket.receive();
-  auto drained = door.drain(10s);
+  const auto id = door.server->connections().front().id;
+  EXPECT_FALSE(door.server->close_connection(id + 1, 1008, ""));
+  EXPECT_TRUE(door.server->close_connection(id, 4403, R"({"code":"TUNNEL_011"})"));
   const auto close = socket.receive();
-  EXPECT_EQ(close.close_code(), 1012U);
-  EXPECT_TRUE(has(close.payload, "retryAfterMs"));
+  EXPECT_EQ(close.close_code(), 4403U);
+  EXPECT_TRUE(has(close.payload, "TUNNEL_011"));
   socket.send(0x88, close.payload);
-  EXPECT_TRUE(drained.get());
+  EXPECT_EQ(caller->read_to_end(), "");
+  ASSERT_TRUE(door.ended("upgraded"));
+  const auto ended = door.last_ended();
+  EXPECT_EQ(ended.close_code, 4403U);
+  EXPECT_STREQ(ended.closed_by, "server");
+  EXPECT_EQ(ended.service, "echo");
+  EXPECT_TRUE(eventually([&] { return door.server->connection_count() == 0; }));
+  EXPECT_FALSE(door.server->close_connection(id, 1008, ""));
+}
+
+TEST_P(WebSocketDoors, ReportsTheFirstLargeMessageOfAConnection) {
+  auto made = setup();
+  made.options.warn_message_bytes = 1000;
+  std::mutex mutex;
+  std::vector<std::uint64_t> large;
+  made.more.on_large_message = [&](const ConnectionInfo& connection, std::uint64_t bytes) {
+    const std::lock_guard lock(mutex);
+    EXPECT_STREQ(connection.kind, "websocket");
+    large.push_back(bytes);
+  };
+  Door door(made, answer_websocket_echo);
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  socket.send(0x82, std::string(1000, 'a'));
+  socket.send(0x02, std::string(700, 'b'));
+  socket.send(0x80, std::string(301, 'b'));
+  socket.send(0x82, std::string(5000, 'c'));
+  std::size_t echoed = 0;
+  while (echoed < 7001) echoed += socket.receive().payload.size();
+  const std::lock_guard lock(mutex);
+  EXPECT_EQ(large, std::vector<std::uint64_t>{1001});
 }
 
 }  // namespace

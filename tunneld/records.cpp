@@ -1,0 +1,178 @@
+#include "tunneld/records.h"
+
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "common/log.h"
+#include "tunneld/admin/health.h"
+#include "tunneld/admin/user_table.h"
+#include "tunneld/build.h"
+
+namespace tunneld {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+constexpr auto kTellEvery = 1s;
+
+/// A moment of the monotonic clock, in words of the wall clock.
+std::string wall_time(Clock::time_point moment) {
+  return admin::rfc3339(
+      std::chrono::system_clock::now() +
+      std::chrono::duration_cast<std::chrono::system_clock::duration>(moment - Clock::now()));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Records>> Records::open(const Config& config, const std::filesystem::path& state_dir,
+                                               const std::string& instance_id, admin::Metrics& metrics) {
+  std::unique_ptr<Records> made(new Records(metrics));
+  auto events = events::EventLog::open(
+      {.directory = state_dir / "events", .max_bytes = config.events_bytes, .instance_id = instance_id});
+  if (!events) return tl::unexpected(events.error());
+  made->events_ = std::move(*events);
+  if (config.audit.enabled) {
+    auto options = config.audit;
+    if (options.directory.empty()) options.directory = state_dir / "audit";
+    audit::AuditLog::Reports reports;
+    reports.written = [&metrics](std::string_view event) { metrics.audit_written(event); };
+    reports.lost = [&metrics](std::uint64_t lines, std::string_view why) {
+      metrics.audit_lost(lines);
+      logging::error("audit", "audit lines were lost", {{"lines", lines}, {"why", why}});
+    };
+    auto audit = audit::AuditLog::open(options, instance_id, std::move(reports));
+    if (!audit) return tl::unexpected(audit.error());
+    made->audit_ = std::move(*audit);
+  }
+  if (!config.tracing.endpoint.empty()) {
+    tracing::Tracer::Reports reports;
+    reports.spans = [&metrics](std::string_view result, std::uint64_t count) {
+      metrics.spans(result, count);
+    };
+    auto tracer = tracing::Tracer::open(config.tracing, {build::version(), instance_id}, std::move(reports));
+    if (!tracer) return tl::unexpected(tracer.error());
+    made->tracer_ = std::move(*tracer);
+  }
+  made->on_error_ = config.audit.on_error;
+  return made;
+}
+
+Records::~Records() = default;
+
+void Records::breaker_changed(const access::CircuitBreakers::Change& change) {
+  const auto& breaker = change.breaker;
+  metrics_.breaker_changed(to_string(breaker.state));
+  const auto hash = admin::principal_hash(breaker.principal);
+  const std::string last = breaker.last_errors.empty() ? "" : breaker.last_errors.back();
+  logging::warn("breaker", std::string("circuit ") + to_string(breaker.state),
+                {{"breaker", breaker.id},
+                 {"service", breaker.service},
+                 {"principal", hash},
+                 {"upstream", breaker.upstream},
+                 {"from", to_string(change.from)},
+                 {"failures", breaker.failures_in_a_row},
+                 {"refused", breaker.refused},
+                 {"last_error", last}});
+  Json data{{"breaker", breaker.id},
+            {"from", to_string(change.from)},
+            {"upstream", breaker.upstream},
+            {"service", breaker.service},
+            {"principal", hash},
+            {"failures", breaker.failures_in_a_row},
+            {"refusedRequests", breaker.refused},
+            {"lastErrors", breaker.last_errors}};
+  const char* kind = "breaker.half_open";
+  if (breaker.state == access::BreakerState::open) {
+    kind = "breaker.opened";
+    data["nextProbe"] = wall_time(breaker.next_probe);
+  } else if (breaker.state == access::BreakerState::closed) {
+    kind = "breaker.closed";
+    data["openForMs"] = change.open_for.count();
+  }
+  events_->append(kind, data);
+}
+
+void Records::upstream_changed(std::size_t thread, std::string_view upstream, bool lost,
+                               std::string_view why) {
+  const std::string name(upstream);
+  {
+    const std::lock_guard lock(mutex_);
+    const auto any = [&] {
+      const auto first = lost_.lower_bound({name, 0});
+      return first != lost_.end() && first->first == name;
+    };
+    const bool before = any();
+    if (lost)
+      lost_.emplace(name, thread);
+    else
+      lost_.erase({name, thread});
+    if (any() == before) return;
+  }
+  if (lost)
+    logging::warn("upstream", "upstream lost", {{"upstream", name}, {"why", why}});
+  else
+    logging::info("upstream", "upstream back", {{"upstream", name}});
+  Json data{{"upstream", name}};
+  if (lost) data["why"] = why;
+  events_->append(lost ? "upstream.lost" : "upstream.back", data);
+}
+
+void Records::queue_level(const std::string& principal_key, tunnel::FlowLevel level, double fill) {
+  if (level < tunnel::FlowLevel::pause) return;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    if (now - overload_told_ < kTellEvery) return;
+    overload_told_ = now;
+  }
+  events_->append("overload", {{"what", "queue"},
+                               {"principal", admin::principal_hash(principal_key)},
+                               {"level", tunnel::to_string(level)},
+                               {"fill", fill}});
+}
+
+void Records::limit_met(std::string_view scope, const access::Principal& principal,
+                        const std::string& address) {
+  if (!audit_) return;
+  std::uint64_t untold = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    if (now - limits_told_ < kTellEvery) {
+      ++limits_untold_;
+      return;
+    }
+    limits_told_ = now;
+    untold = std::exchange(limits_untold_, 0);
+  }
+  audit_->write("limit.exceeded", {{"scope", scope},
+                                   {"principal", admin::principal_hash(principal.key())},
+                                   {"peer", address},
+                                   {"untold_before", untold}});
+}
+
+void Records::configure(const Config& config) {
+  on_error_ = config.audit.on_error;
+  if (audit_) audit_->configure(config.audit);
+  if (tracer_) tracer_->set_sample_percent(config.tracing.sample_percent);
+  tick();
+}
+
+void Records::tick() {
+  const bool healthy = audit_healthy();
+  unaudited_ = !healthy && on_error_ == audit::OnError::refuse;
+  if (healthy == audit_was_healthy_) return;
+  audit_was_healthy_ = healthy;
+  events_->append(healthy ? "audit.recovered" : "audit.failing", Json::object());
+  if (healthy)
+    logging::info("audit", "audit lines are written again");
+  else
+    logging::error("audit", "audit lines cannot be written",
+                   {{"serving", on_error_ == audit::OnError::refuse ? "refused" : "goes on"}});
+}
+
+}  // namespace tunneld
