@@ -175,8 +175,7 @@ class Loader {
   }
 
   void overrides(const std::vector<std::string>& settings) {
-    std::vector<std::string> keys;
-    for (const auto& entry : schema_.entries_) keys.push_back(entry.key);
+    const auto keys = schema_.keys();
     for (const std::string& setting : settings) {
       const std::size_t equals = setting.find('=');
       if (equals == std::string::npos || equals == 0) {
@@ -194,6 +193,21 @@ class Loader {
               (entry->env_name.empty() ? "it in the file" : entry->env_name + "_FILE"));
       } else {
         from_text(*entry, setting.substr(equals + 1), "--set " + key, "--set");
+      }
+    }
+  }
+
+  void changes(const std::vector<Change>& changes) {
+    for (const Change& change : changes) {
+      const Schema::Entry* entry = schema_.find(change.key);
+      if (entry == nullptr) {
+        error(printable(change.key) + ": unknown key" + suggestion(change.key, schema_.keys()));
+      } else if (entry->shape == Schema::Shape::items || entry->docs.secret) {
+        error(change.key + ": cannot be changed here; it can be set only before the start");
+      } else if (entry->shape != Schema::Shape::texts && change.texts.size() != 1) {
+        error(change.key + ": is a list" + Schema::expected(*entry));
+      } else {
+        from_texts(*entry, change.texts, change.key, "admin");
       }
     }
   }
@@ -322,12 +336,6 @@ class Loader {
     return "a section";
   }
 
-  static std::string expected(const Schema::Entry& entry) {
-    std::string out = "; expected " + entry.type;
-    if (!entry.allowed.empty()) out += " (" + entry.allowed + ")";
-    return out;
-  }
-
   void value(const Schema::Entry& entry, const yaml::Node::Member& member, const std::string& shown,
              Level& level) {
     using Kind = yaml::Node::Kind;
@@ -339,7 +347,7 @@ class Loader {
     const bool texts = entry.shape == Schema::Shape::texts;
     // One text may stand for a list of one: `address: host:22`.
     if (node.kind != Kind::scalar && !(texts && node.kind == Kind::list)) {
-      error(at(member.line) + shown + ": is " + name(node) + expected(entry));
+      error(at(member.line) + shown + ": is " + name(node) + Schema::expected(entry));
       return;
     }
     std::vector<std::string> values;
@@ -365,7 +373,7 @@ class Loader {
     const yaml::Node& node = member.value;
     const ListDocs& docs = entry.items.docs;
     if (node.kind != yaml::Node::Kind::list) {
-      error(at(member.line) + shown + ": is " + name(node) + expected(entry));
+      error(at(member.line) + shown + ": is " + name(node) + Schema::expected(entry));
       return;
     }
     if (node.items.size() > docs.max_items) {
@@ -410,9 +418,15 @@ class Loader {
 
   void from_text(const Schema::Entry& entry, const std::string& text, const std::string& where,
                  const std::string& origin = "") {
+    from_texts(entry,
+               entry.shape == Schema::Shape::texts ? split_at_commas(text) : std::vector<std::string>{text},
+               where, origin);
+  }
+
+  void from_texts(const Schema::Entry& entry, const std::vector<std::string>& texts, const std::string& where,
+                  const std::string& origin) {
     mentioned_.insert(entry.key);
-    auto commit = entry.parse(entry.shape == Schema::Shape::texts ? split_at_commas(text)
-                                                                  : std::vector<std::string>{text});
+    auto commit = entry.parse(texts);
     if (!commit) {
       error(where + ": " + commit.error());
       return;
@@ -482,6 +496,7 @@ Result<std::vector<std::string>> Schema::load(const Sources& sources) {
   if (sources.file_name) loader.file(*sources.file_name, sources.file_text);
   loader.environment(sources.environment);
   loader.overrides(sources.overrides);
+  loader.changes(sources.changes);
   loader.required();
   return loader.finish(origins_);
 }

@@ -95,6 +95,7 @@ class Run {
   }
 
   milliseconds left(const Job& job) const {
+    if (requests_[job.index].streaming) return milliseconds::max();
     return std::chrono::duration_cast<milliseconds>(job.began + options_.total - Clock::now());
   }
 
@@ -207,6 +208,9 @@ class Run {
   int longest_wait() const {
     milliseconds wait(10'000);  // libcurl's own time limits and a stop end it sooner
     for (const Job& job : jobs_) {
+      // libcurl looks at its clock for us only when it is called.
+      if (const auto& streaming = requests_[job.index].streaming)
+        wait = std::min(wait, std::clamp(streaming->longest_silence, milliseconds(10), milliseconds(1'000)));
       if (job.running) continue;
       // Up, or the last fraction of a millisecond would be spent in circles.
       wait = std::min(wait, std::chrono::ceil<milliseconds>(job.resume_at - Clock::now()));

@@ -63,6 +63,17 @@ struct Header {
   std::string value;
 };
 
+/// For an answer without an end that anybody knows: its body is handed over as it comes.
+struct Streaming {
+  /// Called in the thread of send() with each piece of a body whose status is below 300. False: enough,
+  /// the answer counts as complete. Once a piece was taken the request is not sent again.
+  /// Must not throw: libcurl stands between.
+  std::function<bool(std::string_view piece)> take;
+  /// Without a byte from the server for that long the request has timed out. Takes the place of the time
+  /// limits for an attempt and for all of them.
+  std::chrono::milliseconds longest_silence{60'000};
+};
+
 struct Request {
   std::string method = "GET";
   std::string url{};
@@ -72,6 +83,7 @@ struct Request {
   /// The same request twice does what it does once. Unset: for GET and HEAD only.
   std::optional<bool> safe_to_repeat{};
   std::optional<std::chrono::milliseconds> deadline{};  // instead of the client's
+  std::optional<Streaming> streaming{};                 // instead of Response::body
 };
 
 /// "GET https://host/path": for messages about an answer.

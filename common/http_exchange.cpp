@@ -113,6 +113,8 @@ Result<void> Exchange::prepare(const Request& request, const ClientOptions& opti
   body_sent_ = header_bytes_ = 0;
   response_ = {};
   head_done_ = head_too_large_ = body_too_large_ = plain_refused_ = tls_begun_ = false;
+  piece_taken_ = had_enough_ = silent_ = false;
+  last_byte_ = std::chrono::steady_clock::now();
   words_.fill('\0');
 
   auto url = parse_url(request.url);
@@ -134,18 +136,27 @@ Result<void> Exchange::prepare(const Request& request, const ClientOptions& opti
       set(CURLOPT_ERRORBUFFER, words_.data()) && set(CURLOPT_PRIVATE, static_cast<void*>(this)) &&
       set(CURLOPT_URL, request.url.c_str()) && set(CURLOPT_PATH_AS_IS, 1L) &&
       set(CURLOPT_PROTOCOLS_STR, "http,https") && set(CURLOPT_HTTP_VERSION, long{CURL_HTTP_VERSION_1_1}) &&
-      set(CURLOPT_USERAGENT, options.user_agent.c_str()) && set(CURLOPT_ACCEPT_ENCODING, "") &&
+      set(CURLOPT_USERAGENT, options.user_agent.c_str()) &&
+      // Compressed pieces would come late.
+      (request.streaming || set(CURLOPT_ACCEPT_ENCODING, "")) &&
       // Time limits without signals; and no waiting for a name server at the end.
       set(CURLOPT_NOSIGNAL, 1L) && set(CURLOPT_QUICK_EXIT, 1L) &&
       set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count())) &&
-      set(CURLOPT_TIMEOUT_MS, static_cast<long>(std::max(deadline.count(), std::int64_t{1}))) &&
-      set(CURLOPT_MAXAGE_CONN, kConnectionIdleSeconds) && set(CURLOPT_TCP_KEEPALIVE, 1L) &&
-      set(CURLOPT_HEADERFUNCTION, &Exchange::take_header) && set(CURLOPT_HEADERDATA, this) &&
-      set(CURLOPT_WRITEFUNCTION, &Exchange::take_body) && set(CURLOPT_WRITEDATA, this) &&
-      set(CURLOPT_OPENSOCKETFUNCTION, &Exchange::open_socket) && set(CURLOPT_OPENSOCKETDATA, this) &&
-      set_headers() && set_body() && set_tls() && set_proxy();
+      set_time_limits() && set(CURLOPT_MAXAGE_CONN, kConnectionIdleSeconds) &&
+      set(CURLOPT_TCP_KEEPALIVE, 1L) && set(CURLOPT_HEADERFUNCTION, &Exchange::take_header) &&
+      set(CURLOPT_HEADERDATA, this) && set(CURLOPT_WRITEFUNCTION, &Exchange::take_body) &&
+      set(CURLOPT_WRITEDATA, this) && set(CURLOPT_OPENSOCKETFUNCTION, &Exchange::open_socket) &&
+      set(CURLOPT_OPENSOCKETDATA, this) && set_headers() && set_body() && set_tls() && set_proxy();
   if (!ready) return tl::unexpected(error(Kind::bug, "libcurl refused an option"));
   return {};
+}
+
+bool Exchange::set_time_limits() {
+  if (!request_->streaming)
+    return set(CURLOPT_TIMEOUT_MS, static_cast<long>(std::max(deadline_.count(), std::int64_t{1})));
+  // Its own measure of slowness is an average, which a heartbeat of a few bytes does not satisfy.
+  return set(CURLOPT_NOPROGRESS, 0L) && set(CURLOPT_XFERINFOFUNCTION, &Exchange::watch_silence) &&
+         set(CURLOPT_XFERINFODATA, this);
 }
 
 bool Exchange::set_headers() {
@@ -218,6 +229,7 @@ bool Exchange::set_proxy() {
 std::size_t Exchange::take_header(char* data, std::size_t size, std::size_t count, void* self) {
   auto& exchange = *static_cast<Exchange*>(self);
   const std::size_t bytes = size * count;
+  exchange.last_byte_ = std::chrono::steady_clock::now();
   exchange.header_bytes_ += bytes;
   if (exchange.header_bytes_ > kMaxHeaderBytes) {
     exchange.head_too_large_ = true;
@@ -241,12 +253,26 @@ std::size_t Exchange::take_header(char* data, std::size_t size, std::size_t coun
 
 std::size_t Exchange::take_body(char* data, std::size_t size, std::size_t count, void* self) {
   auto& exchange = *static_cast<Exchange*>(self);
+  if (exchange.request_->streaming && exchange.response_.status < 300) {
+    exchange.last_byte_ = std::chrono::steady_clock::now();
+    exchange.piece_taken_ = true;
+    exchange.had_enough_ = !exchange.request_->streaming->take({data, size * count});
+    return exchange.had_enough_ ? 0 : size * count;
+  }
   std::string& body = exchange.response_.body;
   const std::size_t room = exchange.options_->max_body_bytes - body.size();
   const std::size_t bytes = size * count;
   body.append(data, std::min(bytes, room));
   exchange.body_too_large_ = bytes > room;
   return exchange.body_too_large_ ? 0 : bytes;
+}
+
+/// libcurl calls it whenever it is called itself.
+int Exchange::watch_silence(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  auto& exchange = *static_cast<Exchange*>(self);
+  const auto silence = std::chrono::steady_clock::now() - exchange.last_byte_;
+  exchange.silent_ = silence > exchange.request_->streaming->longest_silence;
+  return exchange.silent_ ? 1 : 0;
 }
 
 std::size_t Exchange::give_body(char* data, std::size_t size, std::size_t count, void* self) {
@@ -309,19 +335,26 @@ Outcome Exchange::finish(CURLcode code) {
     return {tl::unexpected(error(Kind::unavailable, "the answer broke off: its header has no end")),
             Repeat::if_safe};
   }
-  if (code == CURLE_OK || (head_done_ && response_.status >= 300)) {
-    response_.body_cut = code != CURLE_OK;
+  if (code == CURLE_OK || had_enough_ || (head_done_ && response_.status >= 300)) {
+    response_.body_cut = code != CURLE_OK && !had_enough_;
     if (const std::string* type = response_.header("Content-Type")) response_.content_type = *type;
     const Repeat repeat = repeat_for(response_.status);
     return {std::move(response_), repeat};
   }
-  return failed(code);
+  Outcome outcome = failed(code);
+  // Whoever took the first pieces would get them once more.
+  if (piece_taken_) outcome.repeat = Repeat::never;
+  return outcome;
 }
 
 Outcome Exchange::failed(CURLcode code) const {
   const auto end = [&](Kind kind, std::string cause, Repeat repeat = Repeat::never) {
     return Outcome{tl::unexpected(error(kind, std::move(cause))), repeat};
   };
+  if (silent_)
+    return end(Kind::timed_out,
+               "the server was silent for longer than " + duration(request_->streaming->longest_silence),
+               nothing_sent() ? Repeat::always : Repeat::if_safe);
   if (plain_refused_) return end(Kind::bad_input, "plain http is allowed to loopback only; use https");
   if (body_too_large_)
     return end(Kind::bad_input,

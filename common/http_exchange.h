@@ -46,11 +46,13 @@ class Exchange {
   static std::size_t take_body(char* data, std::size_t size, std::size_t count, void* self);
   static std::size_t give_body(char* data, std::size_t size, std::size_t count, void* self);
   static int rewind_body(void* self, curl_off_t offset, int origin);
+  static int watch_silence(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t);
   static CURLcode begin_tls(CURL* handle, void* context, void* self);
   static curl_socket_t open_socket(void* self, curlsocktype purpose, curl_sockaddr* address);
 
   bool set_headers();
   bool set_body();
+  bool set_time_limits();
   bool set_tls();
   bool set_proxy();
   template <class Value>
@@ -83,6 +85,10 @@ class Exchange {
   bool head_done_ = false;
   bool head_too_large_ = false;
   bool body_too_large_ = false;
+  bool piece_taken_ = false;  // of a streamed body
+  bool had_enough_ = false;
+  bool silent_ = false;
+  std::chrono::steady_clock::time_point last_byte_{};
   bool plain_refused_ = false;
   bool tls_begun_ = false;
 };

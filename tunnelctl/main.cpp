@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "tunnelctl/cli.h"
+#include "tunnelctl/terminal/screen.h"
 
 namespace {
 
@@ -22,6 +23,7 @@ void watch_signals(std::stop_source stop) {
     sigwait(&signals, &number);
     stop.request_stop();
     sigwait(&signals, &number);
+    tunnelctl::terminal::restore_screen();
     _exit(static_cast<int>(tunnelctl::ExitStatus::interrupted));
   }).detach();
 }

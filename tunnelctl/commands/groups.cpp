@@ -9,11 +9,11 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit status:\n"
-    "  0    done; for a plan: nothing to do\n"
-    "  1    failed; the line on stderr says why\n"
+    "  0    done; for a plan: nothing to do; for status: tunneld serves\n"
+    "  1    failed; the line on stderr says why; for status: tunneld is not ready, or degraded\n"
     "  2    monitor plan: something would change\n"
     "  64   the command line makes no sense\n"
-    "  65   a file or an argument is wrong; nothing was changed\n"
+    "  65   a file or an argument is wrong, or an audit log was tampered with; nothing was changed\n"
     "  69   the other side is unavailable\n"
     "  73   the thing is somebody else's, or was changed meanwhile; nothing was changed\n"
     "  75   gave up waiting; later may work\n"
@@ -37,7 +37,8 @@ void add_globals(CLI::App& app, Globals& globals) {
       ->type_name("URL")
       ->group(connection);
   app.add_option("--token-file", globals.token_file,
-                 "file with a service-account token (GRAFANA_SERVICE_ACCOUNT_TOKEN[_FILE])")
+                 "file with a token: Grafana's service account (GRAFANA_SERVICE_ACCOUNT_TOKEN[_FILE]), or "
+                 "tunneld's scope tunnel:admin (TUNNEL_TOKEN[_FILE])")
       ->type_name("FILE")
       ->group(connection);
   app.add_option("--user", globals.username, "basic authentication; password in GRAFANA_PASSWORD")
@@ -65,7 +66,11 @@ void add_globals(CLI::App& app, Globals& globals) {
   app.add_option("--loki-url", globals.loki_url, "Loki, asked directly (LOKI_URL)")
       ->type_name("URL")
       ->group(connection);
-  app.add_option("--timeout", globals.timeout_seconds, "seconds for one request; default 30")
+  app.add_option("--admin-url", globals.admin_url,
+                 "tunneld's admin listener (TUNNEL_ADMIN_URL; default http://127.0.0.1:9090)")
+      ->type_name("URL")
+      ->group(connection);
+  app.add_option("--timeout", globals.timeout_seconds, "seconds for one request; default 30, of tunneld 10")
       ->type_name("SECONDS")
       ->check(CLI::PositiveNumber)
       ->group(connection);
@@ -83,6 +88,13 @@ void build(CLI::App& app, Globals& globals, Chosen& chosen) {
   app.require_subcommand(1);
   app.fallthrough();  // the options of all commands may stand behind the command
   add_globals(app, globals);
+  add_status(app, chosen);
+  add_top(app, chosen);
+  add_events(app, chosen);
+  add_breakers(app, chosen);
+  add_settings(app, chosen);
+  add_steering(app, chosen);
+  add_audit(app, chosen);
   add_monitor(app, chosen);
   add_dashboard(app, chosen);
   add_folder(app, chosen);

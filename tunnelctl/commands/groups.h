@@ -8,6 +8,14 @@ namespace tunnelctl {
 /// The whole command line: the options that every command has, and all groups in the order of --help.
 void build(CLI::App& app, Globals& globals, Chosen& chosen);
 
+void add_status(CLI::App& app, Chosen& chosen);
+void add_top(CLI::App& app, Chosen& chosen);
+void add_events(CLI::App& app, Chosen& chosen);
+void add_breakers(CLI::App& app, Chosen& chosen);
+void add_settings(CLI::App& app, Chosen& chosen);
+/// log-level, connections, drain and revoke: what an operator changes in a running tunneld.
+void add_steering(CLI::App& app, Chosen& chosen);
+void add_audit(CLI::App& app, Chosen& chosen);
 void add_monitor(CLI::App& app, Chosen& chosen);
 void add_dashboard(CLI::App& app, Chosen& chosen);
 void add_folder(CLI::App& app, Chosen& chosen);

@@ -10,6 +10,7 @@
 
 #include "common/config_file.h"
 #include "tunnelctl/terminal/table.h"
+#include "tunnelctl/tunnel/admin.h"
 
 namespace tunnelctl {
 namespace {
@@ -59,6 +60,12 @@ void bind_context(config::Schema& schema, Context& context) {
              {.help = "Where the runbooks are served; unset: a dashboard of their own.", .check = url});
   schema.add("datasources", &context.datasources,
              {.help = "Data sources of the packs, \"variable=uid\".", .example = "datasource=prom-1"});
+  schema.add("admin_url", &context.admin_url,
+             {.help = "tunneld's admin listener; unset: the one on this machine.",
+              .example = "http://127.0.0.1:9090",
+              .check = url});
+  schema.add("admin_token_file", &context.admin_token_file,
+             {.help = "File with a token of scope tunnel:admin for it; read at every run."});
 }
 
 void bind(config::Schema& schema, Configuration& configuration) {
@@ -295,6 +302,53 @@ Result<grafana::Connection> Session::connection() {
     connection.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(globals.timeout_seconds * 1000));
   if (globals.parallel > 0) connection.parallel = globals.parallel;
   return connection;
+}
+
+Result<tunnel::Connection> Session::tunnel_connection() {
+  tunnel::Connection connection;
+  const auto found = context();
+  if (!found) return tl::unexpected(found.error());
+  const auto* url = variable("TUNNEL_ADMIN_URL");
+  const bool by_environment = globals.context.empty() && (url != nullptr || !globals.admin_url.empty());
+  const bool by_context = !by_environment && *found && !(*found)->admin_url.empty();
+  if (by_context) {
+    connection.url = completed((*found)->admin_url);
+    connection.token_file = at_home((*found)->admin_token_file, environment_);
+  } else {
+    if (by_environment && url != nullptr) connection.url = completed(*url);
+    if (const auto* token = variable("TUNNEL_TOKEN"))
+      connection.token = Secret(*token);
+    else if (const auto* file = variable("TUNNEL_TOKEN_FILE"))
+      connection.token_file = *file;
+  }
+  if (*found) {
+    connection.read_only = (*found)->read_only;
+    connection.allow_plain = (*found)->allow_plain_http;
+    if (!(*found)->ca_file.empty()) connection.tls.ca = at_home((*found)->ca_file, environment_);
+  }
+  if (!globals.admin_url.empty()) connection.url = completed(globals.admin_url);
+  if (!globals.token_file.empty()) {
+    connection.token = Secret();
+    connection.token_file = globals.token_file;
+  }
+  if (!globals.ca_file.empty()) connection.tls.ca = globals.ca_file;
+  if (!globals.certificate_file.empty()) connection.tls.certificate = globals.certificate_file;
+  if (!globals.key_file.empty()) connection.tls.key = globals.key_file;
+  connection.tls.insecure = globals.insecure;
+  connection.tls.ca_setting = "--ca-file";
+  connection.tls.certificate_setting = "--cert-file and --key-file";
+  if (globals.insecure) warn("--insecure: the server is not verified; anybody on the way can read the token");
+  connection.allow_plain = connection.allow_plain || globals.allow_plain;
+  if (globals.timeout_seconds > 0)
+    connection.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(globals.timeout_seconds * 1000));
+  return connection;
+}
+
+Result<tunnel::Admin> Session::tunnel() {
+  auto to = tunnel_connection();
+  auto admin = to ? tunnel::Admin::make(std::move(*to), stop) : tl::unexpected(to.error());
+  if (!admin) configuration_is_wrong = true;
+  return admin;
 }
 
 Result<grafana::Server> Session::grafana() {

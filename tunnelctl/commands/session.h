@@ -19,6 +19,11 @@ namespace CLI {
 class App;
 }
 
+namespace tunnelctl::tunnel {
+class Admin;
+struct Connection;
+}  // namespace tunnelctl::tunnel
+
 namespace tunnelctl {
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
@@ -38,6 +43,7 @@ struct Globals {
   bool insecure = false;
   bool allow_plain = false;
   std::string prometheus_url{}, loki_url{};
+  std::string admin_url{};  // tunneld's
   double timeout_seconds = 0;
   std::size_t parallel = 0;
 };
@@ -56,6 +62,8 @@ struct Context {
   bool allow_plain_http = false;
   std::string prometheus_url{}, loki_url{}, runbook_url{};
   std::vector<std::string> datasources{};  // "variable=uid"
+  std::string admin_url{};
+  std::filesystem::path admin_token_file{};
 };
 
 struct Configuration {
@@ -102,6 +110,9 @@ class Session {
   /// goes to another server than the one it was set for. Fails with bad_input when no Grafana is named.
   Result<grafana::Connection> connection();
   Result<grafana::Server> grafana();
+  /// Which tunneld, and as whom: by the same rules, but without any source it is the one on this machine.
+  Result<tunnel::Connection> tunnel_connection();
+  Result<tunnel::Admin> tunnel();
   /// Whether any source names a Grafana.
   bool names_grafana();
 

@@ -1,0 +1,106 @@
+#include <algorithm>
+#include <chrono>
+#include <ostream>
+
+#include "tunnelctl/commands/groups.h"
+#include "tunnelctl/commands/refresh.h"
+#include "tunnelctl/commands/status_view.h"
+#include "tunnelctl/commands/verbs.h"
+#include "tunnelctl/terminal/screen.h"
+
+namespace tunnelctl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Status {
+  bool watch = false;
+  double interval = 1;
+};
+
+std::chrono::milliseconds in_ms(double seconds) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+}
+
+std::vector<std::string> shown(const Session& session, const std::string& url, const tunnel::Overview& now,
+                               const std::optional<tunnel::Rates>& rates) {
+  if (!session.json()) return status_lines(url, now, rates, session.coloured());
+  const int indent = -1;
+  return {status_json(url, now, rates).dump(indent, ' ', false, tunnel::Json::error_handler_t::replace)};
+}
+
+ExitStatus status_of(const tunnel::Overview& now) {
+  return now.serving ? ExitStatus::ok : ExitStatus::failure;
+}
+
+Result<ExitStatus> watch(const Status& options, const tunnel::Admin& admin, Session& session) {
+  Refresh refresh(session);
+  std::optional<tunnel::Overview> before;
+  auto at = Clock::now();
+  do {
+    const auto now = tunnel::read_overview(admin);
+    const auto then = Clock::now();
+    if (now) {
+      const auto rates = before ? tunnel::rates_between(*before, *now, then - at) : std::nullopt;
+      refresh.show(shown(session, admin.url(), *now, rates));
+      before = *now;
+      at = then;
+      continue;
+    }
+    // Refused now is refused a second later, too; what is away may come back.
+    if (now.error().kind == Error::Kind::denied) return tl::unexpected(now.error());
+    if (session.stop.stop_requested()) break;
+    before.reset();
+    const auto why = terminal::harmless(now.error().message);
+    if (session.json())
+      refresh.show({tunnel::Json{{"url", admin.url()}, {"serving", false}, {"error", why}}.dump()});
+    else
+      refresh.show({why});
+  } while (refresh.wait(std::max(in_ms(options.interval), std::chrono::milliseconds(100))));
+  return ended_by_person(session);
+}
+
+Result<ExitStatus> run(const Status& options, Session& session) {
+  const auto admin = session.tunnel();
+  if (!admin) return tl::unexpected(admin.error());
+  if (options.watch) return watch(options, *admin, session);
+  auto now = tunnel::read_overview(*admin);
+  if (!now) return tl::unexpected(now.error());
+  std::optional<tunnel::Rates> rates;
+  if (options.interval > 0) {
+    const auto at = Clock::now();
+    if (!terminal::pause(in_ms(options.interval), session.stop))
+      return fail(Error::Kind::cancelled, "stopped");
+    auto later = tunnel::read_overview(*admin);
+    if (!later) return tl::unexpected(later.error());
+    rates = tunnel::rates_between(*now, *later, Clock::now() - at);
+    now = std::move(later);
+  }
+  if (session.json())
+    session.out
+        << status_json(admin->url(), *now, rates).dump(2, ' ', false, tunnel::Json::error_handler_t::replace)
+        << '\n';
+  else
+    for (const auto& line : shown(session, admin->url(), *now, rates)) session.out << line << '\n';
+  if (!now->with_token) session.say(kWithoutToken);
+  return status_of(*now);
+}
+
+}  // namespace
+
+void add_status(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<Status>();
+  auto& verb = add_verb(app, chosen, "status", "Shows whether tunneld serves, and how well",
+                        "  tunnelctl status\n"
+                        "  TUNNEL_TOKEN_FILE=~/.config/tunnelctl/admin.token tunnelctl status --watch\n"
+                        "  tunnelctl status --interval 0 --output json | jq .requests",
+                        options);
+  verb.add_flag("--watch", options->watch, "again and again, until q or Ctrl-C");
+  verb.add_option("--interval", options->interval,
+                  "over how long rates are measured, and with --watch between two looks; 0: no rates")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.0, 3'600.0))
+      ->capture_default_str();
+}
+
+}  // namespace tunnelctl

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tunnelctl/terminal/table.h"
+#include "tunnelctl/tunnel/overview.h"
+
+/// What `status` and `top` show of a tunneld.
+namespace tunnelctl {
+
+/// One screen. `rates`: over the last interval.
+std::vector<std::string> status_lines(const std::string& url, const tunnel::Overview& now,
+                                      const std::optional<tunnel::Rates>& rates, bool coloured);
+/// The same for programs; what is not known is left out.
+tunnel::Json status_json(const std::string& url, const tunnel::Overview& now,
+                         const std::optional<tunnel::Rates>& rates);
+
+/// Green is well, red needs somebody.
+terminal::Colour colour_of_state(const std::string& state);
+/// "p50 12 ms  p95 80 ms  p99 -".
+std::string latency_text(const tunnel::Overview& now);
+/// "0 waiting", "12 waiting (high 2, normal 10, low 0), fullest 40 %, 1.5 MiB".
+std::string queue_text(const tunnel::Overview& now);
+/// "all closed", "2 not closed: 0a1b..., ...".
+std::string breakers_text(const tunnel::Overview& now);
+/// "free 3, premium 1".
+std::string counts_text(const std::vector<std::pair<std::string, std::uint64_t>>& counts);
+/// What a token would add, when there is none.
+extern const char* const kWithoutToken;
+
+}  // namespace tunnelctl
