@@ -4,6 +4,7 @@ Every suite ends as a Count. A suite that cannot be built or started, crashes, h
 counts as one failed test with the reason, so that silence never looks like success.
 """
 import glob
+import json
 import os
 import signal
 import subprocess
@@ -111,15 +112,16 @@ def fresh(name):
 _built = {}
 
 
-def build(preset):
-    """None, or why the preset cannot be tested. Each preset is built once a run."""
-    if preset not in _built:
+def build(preset, *targets):
+    """None, or why the preset (or these targets of it) cannot be tested. Each is built once a run."""
+    what = (preset, *targets)
+    if what not in _built:
         log = fresh(f"build-{preset}")
         started = time.monotonic()
-        wrong = call(["scripts/build", preset], log, 30 * 60)
-        print(f"   {preset} {'not built' if wrong else 'built'} in {time.monotonic() - started:.0f} s", flush=True)
-        _built[preset] = wrong and f"{preset} does not build ({wrong}):\n{tail(log)}"
-    return _built[preset]
+        wrong = call(["scripts/build", *what], log, 30 * 60)
+        print(f"   {' '.join(what)} {'not built' if wrong else 'built'} in {time.monotonic() - started:.0f} s", flush=True)
+        _built[what] = wrong and f"{preset} does not build ({wrong}):\n{tail(log)}"
+    return _built[what]
 
 
 def skip_reason(text):
@@ -209,9 +211,13 @@ def unit(preset):
     return run
 
 
+PROGRAMS = ("tunneld", "tunnelctl")
+
+
 def pytest(folders, preset=None, workers=2, only=None, seconds=15 * 60):
     def run(name):
-        wrong = build(preset) if preset else None
+        # The TSan build leaves one of the programs out; it and the others need their unit tests anyway.
+        wrong = build(preset, *(PROGRAMS if preset == "release" else ())) if preset else None
         if wrong:
             return failed(name, wrong)
         for folder in folders.split():
@@ -224,6 +230,51 @@ def pytest(folders, preset=None, workers=2, only=None, seconds=15 * 60):
         count.add(reports(reports_folder, name))
         return count
     return run
+
+
+# What decides about users must have been seen deciding both ways.
+DECISIONS = ["tunneld/access/rate_limits", "tunneld/access/penalty_box", "tunneld/access/circuit_breakers",
+             "tunneld/access/connection_quotas", "tunneld/access/client_address", "tunneld/access/revocations",
+             "tunneld/tunnel/fair_queue", "tunneld/tunnel/flow_level", "tunneld/tunnel/queue_ledger"]
+LEAST_LINES, LEAST_BRANCHES = 80, 90  # per cent
+
+
+def coverage(name):
+    """Unit tests and short end-to-end tests on a build that counts, and then the share that they reached."""
+    wrong = build("coverage")
+    if wrong:
+        return failed(name, wrong)
+    for old in ROOT.glob("build/coverage/**/*.gcda"):
+        old.unlink()
+    count = unit("coverage")(f"{name}-unit")
+    count.add(pytest("tests/e2e", preset="coverage", only="short or short_client")(f"{name}-e2e"))
+    summary = LOGS / "coverage.json"
+    summary.unlink(missing_ok=True)
+    log = fresh("coverage")
+    wrong = call(["gcovr", "-j", "2", "--root", ".", "--filter", "tunneld/", "--filter", "tunnelctl/", "--filter", "common/",
+                  "--exclude-throw-branches", "--exclude-unreachable-branches", "--json-summary", str(summary),
+                  "--json-summary-pretty", "--txt", str(LOGS / "coverage.txt"), "build/coverage"], log, 10 * 60)
+    if wrong:
+        count.add(failed(f"{name}: gcovr", f"{wrong}:\n{tail(log)}"))
+        return count
+    files = json.loads(summary.read_text())["files"]
+
+    def gate(title, kind, least, chosen):
+        total = sum(one[f"{kind}_total"] for one in chosen)
+        share = 100 * sum(one[f"{kind}_covered"] for one in chosen) / total if total else 0
+        print(f"   {share:.1f} % of the {kind}s of {title}", flush=True)
+        if share < least:
+            worst = sorted(chosen, key=lambda one: one[f"{kind}_covered"] - one[f"{kind}_total"])[:15]
+            rows = [f"{one['filename']}: {one[f'{kind}_covered']} of {one[f'{kind}_total']}" for one in worst]
+            count.add(failed(f"{name}: {title}", f"{share:.1f} % of the {kind}s, {least} % are wanted\n" + "\n".join(rows)))
+        else:
+            count.passed += 1
+
+    for program in PROGRAMS:
+        gate(program, "line", LEAST_LINES, [one for one in files if one["filename"].startswith((f"{program}/", "common/"))])
+    gate("what decides", "branch", LEAST_BRANCHES,
+         [one for one in files if one["filename"].rsplit(".", 1)[0] in DECISIONS])
+    return count
 
 
 def fuzz(name):
@@ -301,6 +352,7 @@ SUITES = {
     "format": ("clang-format", check_format),
     "syntax": ("shell and Python syntax", check_syntax),
     "unit": ("unit tests, release", unit("release")),
+    "coverage": ("unit and short end-to-end tests, and how much of the code they reach", coverage),
     "scripts": ("scripts, and what the documents promise", pytest("tests/scripts tests/artifacts")),
     "e2e": ("end to end, release", pytest("tests/e2e", preset="release")),
     "asan": ("unit tests under ASan and UBSan", unit("asan")),
@@ -310,7 +362,8 @@ SUITES = {
     "fuzz": ("fuzz targets, a short run each", fuzz),
     "e2e-short": ("short end to end, release", pytest("tests/e2e", preset="release", only="short or short_client")),
 }
-EVERYTHING = [name for name in SUITES if name != "e2e-short"]
+# The coverage suite runs the unit tests too.
+EVERYTHING = [name for name in SUITES if name not in ("unit", "e2e-short")]
 QUICK = ["format", "syntax", "unit", "scripts", "e2e-short"]
 
 
