@@ -170,8 +170,8 @@ void Admission::note_sight(const Authenticator::Caller& caller, const std::strin
   parts_.audit->write("auth.accepted", {{"principal", admin::principal_hash(principal.key())},
                                         {"peer", address},
                                         {"kid", caller.token->key_id},
-                                        {"iss", principal.issuer},
-                                        {"sub", principal.subject}});
+                                        {"alg", access::name(caller.token->algorithm)},
+                                        {"iss", principal.issuer}});
 }
 
 tunnel::Served<std::shared_ptr<const access::VerifiedToken>> Admission::renew(

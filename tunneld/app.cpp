@@ -12,8 +12,10 @@
 #include <unordered_set>
 #include <utility>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
 
 #include "common/log.h"
@@ -36,7 +38,8 @@ constexpr const char* kComponent = "app";
 constexpr std::chrono::seconds kCloseLimit{2};
 /// A stream that carries nothing for so long is between two things, and can go on elsewhere.
 constexpr std::chrono::milliseconds kQuietStream{1000};
-constexpr std::chrono::seconds kGoodbye{5};  // for the closing handshakes of the rest
+constexpr std::chrono::milliseconds kLastEvents{200};  // to be written and read
+constexpr std::chrono::seconds kGoodbye{5};            // for the closing handshakes of the rest
 constexpr std::chrono::seconds kDebugFor{600};
 
 constexpr const char* kOverlayFile = "config_overlay.json";
@@ -646,6 +649,9 @@ asio::awaitable<void> App::drain(std::string reason) {
     logging::warn(kComponent, "the history was not saved", {{"why", saved.error().message}});
   if (auto* audit = records_->audit()) audit->write("stopped", {{"reason", reason}, {"forced", !done}});
   records_->events().append("stopped", {{"reason", reason}, {"forced", !done}});
+  // Readers of events learn of it before their streams end.
+  asio::steady_timer told(control_, kLastEvents);
+  co_await told.async_wait(asio::as_tuple(asio::use_awaitable));
   admin_handler_->end_streams();
   admin_door_->close_all();
   (void)co_await admin_door_->drain(Clock::now() + kCloseLimit);

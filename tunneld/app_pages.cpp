@@ -137,8 +137,10 @@ void App::add_protection_sources(admin::Sources& sources) {
   sources.revocations = [this] { return revocations_->list(); };
   sources.revoke = [this](access::Revocations::Entry entry) {
     const auto token_id = entry.token_id;
-    const auto issuer = entry.issuer;
-    const auto subject = entry.subject;
+    access::Principal whose;
+    whose.issuer = entry.issuer;
+    whose.subject = entry.subject;
+    const auto principal = entry.subject.empty() ? std::string() : admin::principal_hash(whose.key());
     auto added = revocations_->add(std::move(entry), std::chrono::system_clock::now());
     if (!added) return added;
     // Streams are looked at now rather than with the next tick.
@@ -146,7 +148,7 @@ void App::add_protection_sources(admin::Sources& sources) {
     on_every_gate([](Gate& gate) { gate.streams().check_revocations(); });
     logging::warn("access", "tokens revoked", {{"token_id", token_id}});
     if (auto* audit = records_->audit())
-      audit->write("token.revoked", {{"token_id", token_id}, {"iss", issuer}, {"sub", subject}});
+      audit->write("token.revoked", {{"token_id", token_id}, {"principal", principal}});
     return added;
   };
 }

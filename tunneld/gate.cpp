@@ -40,6 +40,7 @@ struct Gate::Visit {
     tracing::SpanContext server;
     tracing::SpanContext forward;
     std::array<std::uint8_t, 8> parent{};
+    bool continues = false;  // a trace that the caller began
     std::chrono::system_clock::time_point began;
     std::string id;
   };
@@ -263,16 +264,25 @@ tunnel::Served<Gate::Breakers::Permit> Gate::ask_breaker(const Visit& visit,
 
 void Gate::begin_trace(const tunnel::RequestHead& head, Visit& visit) const {
   if (common_.tracer == nullptr) return;
-  const auto* given = head.find("traceparent");
-  const auto parent = given == nullptr ? std::nullopt : tracing::parse_traceparent(*given);
+  // Several are none (W3C Trace Context 3.2.1).
+  std::optional<tracing::SpanContext> parent;
+  unsigned given = 0;
+  for (const auto& field : head.fields)
+    if (tunnel::same_name(field.name, "traceparent") && given++ == 0)
+      parent = tracing::parse_traceparent(field.value);
+  if (given > 1) parent.reset();
   const auto server = common_.tracer->begin(parent);
   if (!server.sampled) return;
   visit.trace = Visit::Trace{server,
                              tracing::Tracer::child_of(server),
                              {},
+                             false,
                              std::chrono::system_clock::now() - (Clock::now() - visit.began),
                              server.trace_id_text()};
-  if (parent) visit.trace->parent = parent->span_id;
+  if (parent) {
+    visit.trace->parent = parent->span_id;
+    visit.trace->continues = true;
+  }
 }
 
 void Gate::end_trace(Visit& visit, const tunnel::ForwardTimes& times) const {
@@ -300,7 +310,7 @@ void Gate::end_trace(Visit& visit, const tunnel::ForwardTimes& times) const {
                           .took = took - got};
     common_.record_span(std::move(forward));
   }
-  tracing::Span server{.name = stream ? "tunnel.stream" : "tunnel.request",
+  tracing::Span server{.name = stream ? "tunnel.stream" : "tunnel.forward_request",
                        .context = trace.server,
                        .parent = trace.parent,
                        .kind = tracing::SpanKind::server,
@@ -383,7 +393,11 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
                            .queue_capacity = tier_of(principal).queue,
                            .relay_control = live ? &live->control : nullptr,
                            .times = &times};
-  if (visit.trace) to.traceparent = visit.trace->forward.traceparent();
+  if (visit.trace) {
+    to.traceparent = visit.trace->forward.traceparent();
+    // The caller's tracestate belongs to the caller's trace, and this is none of it.
+    if (!visit.trace->continues) to.tracestate = tunnel::Tracestate::drop;
+  }
   to.answer_fields = rate_fields(*visit.rate, std::chrono::system_clock::now());
   auto done = co_await forward_.forward(exchange, to);
   visit.record.queued = times.queued;
@@ -513,6 +527,7 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
   if (!websocket) {  // answered there
     visit.record.status = 400;
     visit.record.why = visit.why = websocket.error().message;
+    end_trace(visit, times);
     co_return;
   }
   visit.record.status = 101;

@@ -210,9 +210,8 @@ Done<ConfigChanges> LiveConfig::put(const std::optional<std::string>& if_match, 
   if (!if_match)
     return refuse(Code::bad_request, 428, "If-Match: missing; GET the configuration first and send its ETag");
   if (auto fault = stale(if_match, etag())) return tl::unexpected(std::move(*fault));
-  if (!body.is_object() || body.empty())
-    return refuse(Code::bad_request, 400, "body: an object with at least one key is wanted",
-                  {"body: an object with at least one key is wanted"});
+  if (!body.is_object())
+    return refuse(Code::bad_request, 400, "body: an object is wanted", {"body: an object is wanted"});
 
   const auto& schema = wanted_->schema;
   std::vector<std::string> wrong, fixed;

@@ -44,6 +44,8 @@ Result<std::unique_ptr<Records>> Records::open(const Config& config, const std::
       metrics.audit_lost(lines);
       logging::error("audit", "audit lines were lost", {{"lines", lines}, {"why", why}});
     };
+    // Counted while it lasts: lines wait in memory, and the alert must not wait for the first that is lost.
+    reports.failed = [&metrics](std::string_view) { metrics.audit_lost(1); };
     auto audit = audit::AuditLog::open(options, instance_id, std::move(reports));
     if (!audit) return tl::unexpected(audit.error());
     made->audit_ = std::move(*audit);
@@ -57,7 +59,6 @@ Result<std::unique_ptr<Records>> Records::open(const Config& config, const std::
     if (!tracer) return tl::unexpected(tracer.error());
     made->tracer_ = std::move(*tracer);
   }
-  made->on_error_ = config.audit.on_error;
   return made;
 }
 
@@ -156,7 +157,6 @@ void Records::limit_met(std::string_view scope, const access::Principal& princip
 }
 
 void Records::configure(const Config& config) {
-  on_error_ = config.audit.on_error;
   if (audit_) audit_->configure(config.audit);
   if (tracer_) tracer_->set_sample_percent(config.tracing.sample_percent);
   tick();
@@ -164,7 +164,7 @@ void Records::configure(const Config& config) {
 
 void Records::tick() {
   const bool healthy = audit_healthy();
-  unaudited_ = !healthy && on_error_ == audit::OnError::refuse;
+  unaudited_ = audit_ && !audit_->may_serve();
   if (healthy == audit_was_healthy_) return;
   audit_was_healthy_ = healthy;
   events_->append(healthy ? "audit.recovered" : "audit.failing", Json::object());
@@ -172,7 +172,7 @@ void Records::tick() {
     logging::info("audit", "audit lines are written again");
   else
     logging::error("audit", "audit lines cannot be written",
-                   {{"serving", on_error_ == audit::OnError::refuse ? "refused" : "goes on"}});
+                   {{"serving", unaudited_.load() ? "refused" : "goes on"}});
 }
 
 }  // namespace tunneld

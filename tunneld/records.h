@@ -54,7 +54,6 @@ class Records {
   std::unique_ptr<events::EventLog> events_;
   std::unique_ptr<audit::AuditLog> audit_;
   std::unique_ptr<tracing::Tracer> tracer_;
-  audit::OnError on_error_ = audit::OnError::go_on;
   bool audit_was_healthy_ = true;
   std::atomic<bool> unaudited_{false};
 

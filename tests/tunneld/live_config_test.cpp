@@ -146,7 +146,7 @@ TEST_F(LiveConfiguration, BadChangesNameEveryFaultAndChangeNothing) {
     std::vector<std::string> details;
   };
   const Row rows[] = {
-      {"{}", 400, {"body"}},
+      {"7", 400, {"body"}},
       {"[]", 400, {"body"}},
       {"null", 400, {"body"}},
       {R"({"drain_timeout":"40s","drain_timeuot":"1s"})", 400, {"did you mean drain_timeout?"}},
@@ -179,6 +179,16 @@ TEST_F(LiveConfiguration, BadChangesNameEveryFaultAndChangeNothing) {
     EXPECT_EQ(live->get(), before);
   }
   EXPECT_EQ(applied, 0);
+  EXPECT_FALSE(std::filesystem::exists(overlay()));
+}
+
+TEST_F(LiveConfiguration, AnEmptyChangeChangesNothing) {
+  auto live = open();
+  const auto before = live->etag();
+  const auto done = live->put("*", Json::object());
+  ASSERT_TRUE(done);
+  EXPECT_TRUE(done->changes.empty());
+  EXPECT_EQ(done->etag, before);
   EXPECT_FALSE(std::filesystem::exists(overlay()));
 }
 

@@ -73,21 +73,25 @@ void UserTable::change(std::string_view key, WallTime now, const Change& apply) 
 /// Of all users the one not seen for longest. Looks at one user a shard; only strangers to a full table
 /// pay for it.
 void UserTable::drop_oldest() {
-  Shard* oldest = nullptr;
-  std::uint64_t turn = 0;
-  for (std::size_t i = 0; i < kShards; ++i) {
-    const std::lock_guard lock(shards_[i].mutex);
-    if (shards_[i].by_age.empty()) continue;
-    const auto last = shards_[i].by_age.back().turn;
-    if (oldest != nullptr && last >= turn) continue;
-    oldest = &shards_[i];
-    turn = last;
+  for (;;) {
+    Shard* oldest = nullptr;
+    std::uint64_t turn = 0;
+    for (std::size_t i = 0; i < kShards; ++i) {
+      const std::lock_guard lock(shards_[i].mutex);
+      if (shards_[i].by_age.empty()) continue;
+      const auto last = shards_[i].by_age.back().turn;
+      if (oldest != nullptr && last >= turn) continue;
+      oldest = &shards_[i];
+      turn = last;
+    }
+    if (oldest == nullptr) return;
+    const std::lock_guard lock(oldest->mutex);
+    // Another thread was faster and emptied it: look again, or the table would stay one too large.
+    if (oldest->by_age.empty()) continue;
+    oldest->drop_oldest();
+    size_.fetch_sub(1, std::memory_order_relaxed);
+    return;
   }
-  if (oldest == nullptr) return;
-  const std::lock_guard lock(oldest->mutex);
-  if (oldest->by_age.empty()) return;  // another thread was faster, and counted it
-  oldest->drop_oldest();
-  size_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void UserTable::request_finished(std::string_view key, const Request& request, WallTime now) {

@@ -45,13 +45,13 @@ class Observer {
   // Doors (edge)
   virtual void socket_opened() = 0;  // any accepted public TCP connection
   virtual void socket_closed() = 0;
-  virtual void socket_refused(std::string_view reason) = 0;  // max_connections, fd_reserve, early_drop
+  virtual void socket_refused(std::string_view reason) = 0;  // max_connections, fd_reserve, early_drop, address, …
   virtual void setup_finished(std::string_view phase, Duration took) = 0;       // tls, upgrade, ssh
   virtual void websocket_opened(access::Tier tier, std::string_view role) = 0;  // caller, agent
   virtual void websocket_refused(std::string_view role, Code code) = 0;
   virtual void websocket_closed(access::Tier tier, std::string_view role, std::uint16_t code,
                                 Initiator initiator, Duration lived) = 0;
-  virtual void frame_rejected(std::string_view reason) = 0;    // oversize, utf8, protocol, inflate
+  virtual void frame_rejected(std::string_view reason) = 0;    // oversize, utf8, protocol, inflate, …
   virtual void request_rejected(std::string_view reason) = 0;  // header_count, header_size, smuggling, …
   virtual void heartbeat_rtt(Duration rtt) = 0;
   virtual void heartbeat_timed_out() = 0;
