@@ -110,6 +110,7 @@ class App {
   boost::asio::steady_timer watchdog_{control_};
   boost::asio::steady_timer tick_{control_};
   boost::asio::steady_timer goodbye_{control_};
+  std::string acting_;      // hash of the operator whose call is under way
   bool reloading_ = false;  // the files that settings name are read again too
   std::uint64_t ticks_ = 0;
   std::uint64_t revocations_seen_ = 0;

@@ -65,14 +65,18 @@ admin::Sources App::admin_sources() {
   sources.diagnostics = [this] { return diagnostics(); };
   sources.log_level = [] { return std::string(logging::to_string(logging::level())); };
   sources.set_log_level = [this](const std::string& level, std::optional<std::chrono::seconds> ttl) {
+    const std::string from = logging::to_string(logging::level());
     logging::set_level(level_named(level), ttl);
     const std::int64_t seconds = ttl ? ttl->count() : 0;
     logging::warn("admin", "log level changed", {{"to", level}, {"ttl_s", seconds}});
     if (auto* audit = records_->audit())
-      audit->write("log_level.changed", {{"to", level}, {"ttl_s", seconds}});
+      audit->write("log_level.changed", {{"from", from}, {"to", level}, {"ttl_s", seconds}, {"by", acting_}});
   };
   sources.refused = [this](tunnel::Code code) { metrics_->error_answered(code); };
   sources.compat_metrics = config().metrics_compat;
+  sources.acting = [this](const access::Principal& principal) {
+    acting_ = admin::principal_hash(principal.key());
+  };
   sources.called = [this](const admin::AdminCall& call) { report_admin_call(call); };
   add_config_sources(sources);
   add_protection_sources(sources);
@@ -96,17 +100,19 @@ admin::Sources App::admin_sources() {
 }
 
 void App::add_config_sources(admin::Sources& sources) {
-  // What was changed is told by both, whoever did it by called().
   const auto tell = [this](const char* event, const admin::ConfigChanges& changes) {
     Json keys = Json::array();
     for (const auto& [key, change] : changes.changes) {
       keys.push_back(key);
-      logging::warn("config", "setting changed", {{"key", key}, {"change", change}, {"by", "admin"}});
+      const auto arrow = change.find(" -> ");
+      const auto from = change.substr(0, arrow);
+      const auto to = arrow == std::string::npos ? std::string() : change.substr(arrow + 4);
+      logging::warn("config", "setting changed", {{"key", key}, {"from", from}, {"to", to}, {"by", acting_}});
       if (auto* audit = records_->audit())
-        audit->write(event, {{"key", key}, {"change", change}, {"by", "admin"}});
+        audit->write(event, {{"key", key}, {"from", from}, {"to", to}, {"by", acting_}});
     }
     if (!keys.empty())
-      records_->events().append("config.changed", {{"keys", std::move(keys)}, {"by", "admin"}});
+      records_->events().append("config.changed", {{"keys", std::move(keys)}, {"by", acting_}});
   };
   sources.config = [this] { return config_->get(); };
   sources.put_config = [this, tell](const std::optional<std::string>& if_match, const nlohmann::json& body) {
@@ -127,12 +133,15 @@ void App::add_protection_sources(admin::Sources& sources) {
   sources.reset_breaker = [this](std::string_view id) {
     const bool found = breakers_->reset(id, Clock::now());
     if (auto* audit = records_->audit(); found && audit != nullptr)
-      audit->write("breaker.reset", {{"breaker", id}});
+      audit->write("breaker.reset", {{"breaker", id}, {"by", acting_}});
     return found;
   };
   sources.pardon = [this](const std::string& text) {
     const auto address = access::Address::parse(text);
-    return address && penalty_.pardon(*address);
+    const bool found = address && penalty_.pardon(*address);
+    if (auto* audit = records_->audit(); found && audit != nullptr)
+      audit->write("penalty", {{"peer", text}, {"standing", "forgiven"}, {"by", acting_}});
+    return found;
   };
   sources.revocations = [this] { return revocations_->list(); };
   sources.revoke = [this](access::Revocations::Entry entry) {
@@ -148,7 +157,7 @@ void App::add_protection_sources(admin::Sources& sources) {
     on_every_gate([](Gate& gate) { gate.streams().check_revocations(); });
     logging::warn("access", "tokens revoked", {{"token_id", token_id}});
     if (auto* audit = records_->audit())
-      audit->write("token.revoked", {{"token_id", token_id}, {"principal", principal}});
+      audit->write("token.revoked", {{"token_id", token_id}, {"principal", principal}, {"by", acting_}});
     return added;
   };
 }
@@ -173,7 +182,8 @@ bool App::close_connection(std::uint64_t id) {
   constexpr std::uint16_t kPolicy = 1008;
   for (auto* door : {tls_door_.get(), plain_door_.get()}) {
     if (door == nullptr || !door->close_connection(id, kPolicy, R"({"code":"TUNNEL_011"})")) continue;
-    if (auto* audit = records_->audit()) audit->write("connection.closed_by_admin", {{"connection_id", id}});
+    if (auto* audit = records_->audit())
+      audit->write("connection.closed_by_admin", {{"connection_id", id}, {"by", acting_}});
     return true;
   }
   return false;

@@ -82,6 +82,7 @@ bool is_failure(const Refusal& why, bool had_channel) {
   switch (why.code) {
     case Code::unreachable:
     case Code::ssh_error:
+    case Code::websocket_error:  // it broke off within its head, or does not speak HTTP
     case Code::host_key_mismatch:
     case Code::outcome_unknown:
     case Code::no_agent: return true;

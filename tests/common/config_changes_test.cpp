@@ -94,7 +94,7 @@ TEST(ConfigChanges, AreJudgedLikeEveryOtherSource) {
       {{"a.count", {}}, "a.count: is a list"},
       {{"a.secret", {"hush"}}, "a.secret: cannot be changed here"},
       {{"items", {"x"}}, "items: cannot be changed here"},
-      {{"a.names", {""}}, "a.names: is an empty entry"},
+      {{"a.names", {""}}, "a.names: \"\" is an empty entry"},
   };
   for (const auto& row : rows) {
     SCOPED_TRACE(row.change.key);

@@ -561,7 +561,7 @@ TEST_F(PublicGate, MeTellsThePrincipalOfItselfAlone) {
   const auto body = nlohmann::json::parse(page.body);
   EXPECT_EQ(body["subject"], "alice");
   EXPECT_EQ(body["usage"]["requests"], 1);
-  EXPECT_EQ(body["limits"]["connections"], 3);
+  EXPECT_EQ(body["limits"]["connections"]["limit"], 3);
   EXPECT_EQ(page.body.find("bob"), std::string::npos);
   EXPECT_EQ(get("/api/tunnel/me", "").answered.status, 401U);
 }

@@ -200,6 +200,8 @@ tunnel::asio::awaitable<Answer> AdminHandler::answer(Call& call) {
 
   auto body = co_await read_body(call.exchange);
   if (!body) co_return refusal(call, body.error(), {body.error().message});
+  // From here on nothing waits, so that no other call comes between.
+  if (call.principal) sources_.acting(*call.principal);
   co_return (this->*call.page->change)(call, *body);
 }
 

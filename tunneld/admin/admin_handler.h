@@ -69,6 +69,8 @@ struct Sources {
 
   /// Every call of a page that needs the scope, once it is answered.
   std::function<void(const AdminCall&)> called = [](const AdminCall&) {};
+  /// Who it is that changes something with the very next of these calls.
+  std::function<void(const access::Principal&)> acting = [](const access::Principal&) {};
 
   // Configuration. `if_match` is the field's value as it came; none came: nullopt.
   /// {"etag","values":{key: {"value","from","hot"}}}
