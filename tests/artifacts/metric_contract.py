@@ -21,14 +21,10 @@ def rows():
 
 
 def series():
-    """name -> labels of what /metrics has or will have, a histogram as its three series."""
+    """name -> labels of what /metrics has, a histogram as its three series."""
     found = {}
     for name, (kind, labels, since) in rows().items():
         if since != "compat":
             for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
                 found[name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
     return found
-
-
-def planned():
-    return {name for name, (_, _, since) in rows().items() if since == "planned"}

@@ -9,6 +9,7 @@ import pytest
 from callers.raw_http import RawHttp, request
 from programs.loopback import wait_until
 from programs.prometheus import Prometheus
+from programs.tunnelctl import binary as tunnelctl
 from programs.tunneld import REPOSITORY, binary
 
 PAGES = sorted((REPOSITORY / "runbooks" / "tunnel").glob("*.md"))
@@ -40,12 +41,15 @@ def machine(shared_tunneld, new_directory, token):
             for shown, here in (("127.0.0.1:9090", f"127.0.0.1:{shared_tunneld.admin_port}"),
                                 ("127.0.0.1:3001", f"127.0.0.1:{shared_tunneld.port}"),
                                 ("/etc/tunneld/tunneld.yaml", str(shared_tunneld.config)),
+                                ("/var/lib/tunneld", str(shared_tunneld.state)),
                                 ("$(pidof tunneld)", str(shared_tunneld.program.pid))):
                 command = command.replace(shown, here)
             command = re.sub(r"^tunneld ", f"{binary()} ", command)
+            command = re.sub(r"^tunnelctl ", f"{tunnelctl()} --admin-url {shared_tunneld.admin_url()} ", command)
             command = re.sub(r"^journalctl -u tunneld -o cat (--since=\S+|-n \d+)", f"cat {shared_tunneld.program.log}", command)
             return subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=directory, capture_output=True, text=True,
-                                  timeout=60, env={**os.environ, "PROMETHEUS_URL": f"http://127.0.0.1:{prometheus.port}"})
+                                  timeout=60, env={**os.environ, "PROMETHEUS_URL": f"http://127.0.0.1:{prometheus.port}",
+                                               "TUNNEL_TOKEN": admin})
 
         yield paste
     prometheus.stop()
@@ -57,6 +61,14 @@ def test_what_asks_the_daemon_is_answered(machine, page):
         if re.match(r"tunneld |curl .*127\.0\.0\.1:9090|openssl s_client|(top|ls) .*pidof", command):
             done = machine(command)
             assert done.returncode == 0 and done.stdout.strip(), f"{command}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_what_tunnelctl_is_asked_works(machine, page):
+    for command in commands(page):
+        if command.startswith("tunnelctl "):
+            done = machine(command)
+            assert done.returncode == 0 and done.stdout + done.stderr, f"{command}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

@@ -9,6 +9,8 @@ how often each `?id=` was executed, and every request line it ever parsed (a smu
              ANY  /execute?id=X[&then=close|hang|gate=G]   counts X, then answers, or does not
              PUT  /upload                      {"bytes", "sha256", "trailers"}
              GET  /download?bytes=N[&chunked=1]   the deterministic stream of programs/origin.py
+             GET  /records?stream=S&count=N   records of programs/records.py
+             PUT  /records?stream=S           {"good", "wrong"} of such a body
              GET  /events?count=N&gate=G       server-sent events, one each time gate G opens
              GET  /slow?gate=G                 no byte of an answer until gate G opens
              GET  /stall?gate=G                head and 4 bytes, the rest when gate G opens
@@ -22,6 +24,7 @@ how often each `?id=` was executed, and every request line it ever parsed (a smu
   tcp_echo   bytes come back; end of direction is answered by end of direction
   tcp_digest reads to the end of direction, then answers "<bytes> <sha256>\n" and closes
   tcp_source first line "N\n": sends N bytes of the deterministic stream and closes
+  tcp_records first line "S N\n": sends N records of stream S and closes
   tcp_flood  sends the deterministic stream until the peer goes away
   websocket  echoes messages of either kind (the `websockets` library)
   control    GET /executions, /requests, /anomalies, /open as JSON; POST /gate/G opens gate G once,
@@ -37,6 +40,8 @@ import sys
 import urllib.parse
 
 import websockets
+
+import records
 
 BLOCK = bytes(hashlib.sha256(b"deterministic stream").digest() * 2048)  # 64 KiB
 
@@ -197,6 +202,12 @@ async def answer(request, reader, writer):
                                        "trailers": trailers}).encode(),
                            "Content-Type: application/json"))
         return True
+    if request.path == "/records" and request.method == "PUT":
+        check = records.Check(int(query["stream"]))
+        async for piece in body:
+            check.take(piece)
+        writer.write(sized(json.dumps({"good": check.good, "wrong": check.wrong}).encode(), "Content-Type: application/json"))
+        return True
     received = b"".join([piece async for piece in body])
     if request.path == "/hello":
         writer.write(sized(b"" if request.method == "HEAD" else b"hello\n", "Content-Type: text/plain")
@@ -227,6 +238,14 @@ async def answer(request, reader, writer):
             left -= len(piece)
         if chunked:
             writer.write(b"0\r\n\r\n")
+    elif request.path == "/records":
+        left, first = int(query["count"]), 0
+        writer.write(head(200, "OK", f"Content-Length: {left * records.SIZE}"))
+        while left:
+            now = min(left, 1024)
+            writer.write(records.records(int(query["stream"]), now, first))
+            await writer.drain()
+            left, first = left - now, first + now
     elif request.path == "/events":
         writer.write(head(200, "OK", "Content-Type: text/event-stream", "Transfer-Encoding: chunked"))
         for number in range(int(query["count"])):
@@ -322,6 +341,18 @@ async def serve_source(reader, writer):
     writer.close()
 
 
+async def serve_records(reader, writer):
+    with contextlib.suppress(ConnectionError, ValueError):
+        stream, left = map(int, (await reader.readline()).split())
+        first = 0
+        while left:
+            now = min(left, 1024)
+            writer.write(records.records(stream, now, first))
+            await writer.drain()
+            left, first = left - now, first + now
+    writer.close()
+
+
 async def serve_flood(reader, writer):
     with contextlib.suppress(ConnectionError):
         while True:
@@ -363,6 +394,7 @@ async def main():
         "tcp_echo": await asyncio.start_server(serve_echo, "127.0.0.1", wanted["tcp_echo"], backlog=1024, **limit),
         "tcp_digest": await asyncio.start_server(serve_digest, "127.0.0.1", wanted["tcp_digest"], **limit),
         "tcp_source": await asyncio.start_server(serve_source, "127.0.0.1", wanted["tcp_source"], **limit),
+        "tcp_records": await asyncio.start_server(serve_records, "127.0.0.1", wanted["tcp_records"], **limit),
         "tcp_flood": await asyncio.start_server(serve_flood, "127.0.0.1", wanted["tcp_flood"], **limit),
         "websocket": await websockets.serve(serve_websocket, "127.0.0.1", wanted["websocket"],
                                             max_size=16 << 20, ping_interval=None),

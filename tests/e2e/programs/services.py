@@ -14,6 +14,7 @@ def services_of(origin, nginx=None):
         ("digest", ports["tcp_digest"], anyone),
         ("source", ports["tcp_source"], anyone),
         ("flood", ports["tcp_flood"], anyone),
+        ("records", ports["tcp_records"], anyone),
         ("chat", ports["websocket"], anyone),
         ("dead", free_port(), anyone),  # nobody listens there
         ("carols", ports["http"], ["sub:carol"]),

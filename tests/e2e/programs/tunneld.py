@@ -35,6 +35,17 @@ def is_sanitized():
     return any(mark in contents for mark in (b"__asan_init", b"__tsan_init"))
 
 
+#: What most tests would only stumble over: they send hundreds of requests as one user from one address,
+#: and make services fail on purpose. Tests of limits, breakers and waiting say their own.
+UNLIMITED = {
+    "tiers": {tier: {"requests_per_minute": 0, "connections": 10_000} for tier in ("free", "premium", "enterprise")},
+    "limits": {"address": {"requests_per_minute": 0, "handshakes_per_minute": 0}, "global_requests_per_minute": 0},
+    "penalty": {"enabled": False},
+    "breaker": {"failures": 1000},
+    "queue": {"upstream_wait": "0s"},
+}
+
+
 def merged(base, changes):
     """`base` with `changes` laid over it, mapping by mapping; None removes a key."""
     result = dict(base)
@@ -78,6 +89,7 @@ class Tunneld:
 
     def write_config(self):
         self.config.write_text(yaml.safe_dump(merged({
+            **UNLIMITED,
             "listen": [f"127.0.0.1:{self.port}"],
             "plaintext_listen": [f"127.0.0.1:{self.plain_port}"],
             "admin_listen": f"127.0.0.1:{self.admin_port}",
@@ -138,9 +150,10 @@ class Tunneld:
         """Trusts the daemon's certificate and nothing else."""
         return ssl.create_default_context(cafile=str(self.certificate))
 
-    def connect(self, *, tls=True, timeout=20):
-        """A raw connection to a public door."""
-        raw = socket.create_connection(("127.0.0.1", self.port if tls else self.plain_port), timeout)
+    def connect(self, *, tls=True, timeout=20, source=None):
+        """A raw connection to a public door; `source` is the loopback address it comes from."""
+        raw = socket.create_connection(("127.0.0.1", self.port if tls else self.plain_port), timeout,
+                                       source_address=(source, 0) if source else None)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.tls_context().wrap_socket(raw, server_hostname="127.0.0.1") if tls else raw
 
