@@ -1,11 +1,8 @@
-#include <charconv>
-#include <csignal>
-#include <cstdio>
+#include <optional>
+#include <stdexcept>
 #include <vector>
 
-#include <fcntl.h>
-#include <unistd.h>
-
+#include "answer_reader.h"
 #include "client.h"
 
 namespace bench {
@@ -32,18 +29,14 @@ class HttpConnection final : public Link::Owner {
 
   void opened(Link&) override {}
   void received(Link&, std::span<const std::byte> bytes) override {
-    std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    if (body_left_ == 0) {
-      head_.append(text);
-      const auto end = head_.find("\r\n\r\n");
-      if (end == std::string::npos) return;
-      text.remove_prefix(end + 4 - (head_.size() - text.size()));
-      if (!read_head(std::string_view(head_).substr(0, end + 2))) return;
-      head_.clear();
+    std::optional<unsigned> status;
+    try {
+      status = reader_.take({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    } catch (const std::runtime_error& wrong) {
+      return client_.fail(wrong.what());
     }
-    if (text.size() > body_left_) return client_.fail("more bytes than the Content-Length of the answer");
-    body_left_ -= text.size();
-    if (body_left_ > 0) return;
+    if (!status) return;
+    if (*status != 200) return client_.fail("answered " + std::to_string(*status));
     ++answers_;
     if (!latencies_) return;
     latencies_->add(Clock::now() - sent_at_);
@@ -56,27 +49,10 @@ class HttpConnection final : public Link::Owner {
   }
 
  private:
-  bool read_head(std::string_view head) {
-    if (!head.starts_with("HTTP/1.1 200 ")) {
-      client_.fail("answered " + std::string(head.substr(0, head.find('\r'))));
-      return false;
-    }
-    for (const std::string_view name : {"\r\nContent-Length: ", "\r\ncontent-length: "}) {
-      const auto at = head.find(name);
-      if (at == std::string_view::npos) continue;
-      const auto value = head.substr(at + name.size());
-      std::from_chars(value.data(), value.data() + value.size(), body_left_);
-      if (body_left_ > 0) return true;
-    }
-    client_.fail("an answer without Content-Length, or an empty one");
-    return false;
-  }
-
   Client& client_;
   std::string request_;
   std::unique_ptr<Link> link_;
-  std::string head_;
-  std::size_t body_left_ = 0;
+  AnswerReader reader_;
   unsigned answers_ = 0;
   Latencies* latencies_ = nullptr;
   Clock::time_point sent_at_;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <fstream>
 
 #include <sys/resource.h>
 #include <nlohmann/json.hpp>
@@ -21,6 +22,8 @@ constexpr const char* kUsage =
     "usage: bench_load serve [--sink P] [--source P] [--echo P] [--http P]\n"
     "       bench_load bulk --to ENDPOINT --up|--down [--streams N] [--bytes N]\n"
     "       bench_load http --to http(s)://HOST:PORT/PATH [--connections N] [--milliseconds N]\n"
+    "       bench_load crowds --to http(s)://HOST:PORT/PATH --crowd NAME,TOKENS_FILE,PER_SECOND\n"
+    "                         [--crowd-2 ...] [--milliseconds N]\n"
     "       bench_load newstream --to ENDPOINT [--count N] [--parallel N]\n"
     "       bench_load echo-beside-bulk --echo ENDPOINT --source ENDPOINT [--milliseconds N]\n"
     "       bench_load idle --to ENDPOINT [--count N]\n"
@@ -75,6 +78,45 @@ json run_http(Arguments& arguments) {
   return rates(result);
 }
 
+/// "victims,tokens.txt,5000": one token a line.
+bench::Crowd parse_crowd(const std::string& text) {
+  const auto first = text.find(',');
+  const auto last = text.rfind(',');
+  if (first == last) throw std::invalid_argument("a crowd is NAME,TOKENS_FILE,PER_SECOND: " + text);
+  bench::Crowd crowd;
+  crowd.name = text.substr(0, first);
+  crowd.per_second = std::stod(text.substr(last + 1));
+  std::ifstream in(text.substr(first + 1, last - first - 1));
+  for (std::string token; std::getline(in, token);)
+    if (!token.empty()) crowd.tokens.push_back(token);
+  if (crowd.tokens.empty() || crowd.per_second <= 0)
+    throw std::invalid_argument("a crowd without tokens or rate: " + text);
+  return crowd;
+}
+
+json run_crowds(Arguments& arguments) {
+  const auto common = common_of(arguments);
+  const auto to = arguments.endpoint("to");
+  const auto duration = duration_of(arguments);
+  std::vector<bench::Crowd> kinds{parse_crowd(arguments.needed("crowd"))};
+  if (const auto second = arguments.text("crowd-2"); !second.empty()) kinds.push_back(parse_crowd(second));
+  arguments.finish();
+  auto result = bench::crowds(common, to, kinds, duration);
+  json report{{"seconds", result.seconds}, {"own_cpu_s", result.own_cpu_seconds}};
+  for (auto& crowd : result.crowds) {
+    auto& one = report["crowds"][crowd.name];
+    one = {{"sent", crowd.sent},
+           {"connections_lost", crowd.connections_lost},
+           {"per_second", static_cast<double>(crowd.latencies.count()) / result.seconds},
+           {"p50_ms", crowd.latencies.percentile_ms(0.50)},
+           {"p95_ms", crowd.latencies.percentile_ms(0.95)},
+           {"p99_ms", crowd.latencies.percentile_ms(0.99)},
+           {"max_ms", crowd.latencies.percentile_ms(1)}};
+    for (const auto& [status, count] : crowd.statuses) one["statuses"][std::to_string(status)] = count;
+  }
+  return report;
+}
+
 json run_new_streams(Arguments& arguments) {
   const auto common = common_of(arguments);
   const auto to = arguments.endpoint("to");
@@ -122,6 +164,8 @@ int run(int argc, char** argv) {
     result = run_bulk(arguments);
   else if (command == "http")
     result = run_http(arguments);
+  else if (command == "crowds")
+    result = run_crowds(arguments);
   else if (command == "newstream")
     result = run_new_streams(arguments);
   else if (command == "echo-beside-bulk")

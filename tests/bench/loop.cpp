@@ -48,13 +48,15 @@ void Loop::again(Watched& watched) {
 }
 
 void Loop::turn(Clock::time_point deadline) {
-  int wait = 0;
+  // To the nanosecond: a request that is due counts as late from then on.
+  timespec wait{0, 0};
   if (again_.empty()) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    wait = static_cast<int>(std::clamp<long long>(left, 0, 60'000));
+    const auto left = std::clamp<Clock::duration>(deadline - Clock::now(), {}, std::chrono::seconds(60));
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    wait = {seconds.count(), std::chrono::nanoseconds(left - seconds).count()};
   }
-  const int got = ::epoll_wait(epoll_, events_.data(), static_cast<int>(events_.size()), wait);
-  if (got < 0 && errno != EINTR) throw std::system_error(errno, std::generic_category(), "epoll_wait");
+  const int got = ::epoll_pwait2(epoll_, events_.data(), static_cast<int>(events_.size()), &wait, nullptr);
+  if (got < 0 && errno != EINTR) throw std::system_error(errno, std::generic_category(), "epoll_pwait2");
   pending_ = got < 0 ? 0 : static_cast<std::size_t>(got);
   for (next_ = 0; next_ < pending_;) {
     const epoll_event event = events_[next_++];

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,30 @@ struct RequestsResult {
 };
 /// Closed loop: each connection sends its next GET when the answer is complete.
 RequestsResult http(const Common& common, const Endpoint& to, unsigned connections,
+                    std::chrono::milliseconds duration);
+
+/// Callers of one kind: a connection for each token, requests spread over them in turn.
+struct Crowd {
+  std::string name;
+  std::vector<std::string> tokens;
+  double per_second = 1;  // of all of them together
+};
+struct CrowdResult {
+  std::string name;
+  std::uint64_t sent = 0;
+  std::map<unsigned, std::uint64_t> statuses;
+  std::uint64_t connections_lost = 0;  // and dialled again
+  Latencies latencies;                 // of those answered with 200
+};
+struct CrowdsResult {
+  double seconds = 0;
+  double own_cpu_seconds = 0;
+  std::vector<CrowdResult> crowds;
+};
+/// Open loop: requests are due at fixed times, whether or not earlier ones are answered, and a latency runs
+/// from when its request was due. A slow answer so counts for all that it holds up (no coordinated omission).
+/// Refusals are counted, not failures.
+CrowdsResult crowds(const Common& common, const Endpoint& to, const std::vector<Crowd>& kinds,
                     std::chrono::milliseconds duration);
 
 /// Opens a stream, echoes 64 bytes, closes it, `count` times with `parallel` at a time. A latency runs
