@@ -91,7 +91,9 @@ void add_breakers(CLI::App& app, Chosen& chosen) {
   listing.add_flag("--errors", list->errors, "the last errors of each, too");
   auto reset = std::make_shared<BreakersReset>();
   auto& resetting = add_verb(group, chosen, "reset", "Closes one at once, without waiting for its probe",
-                             "  tunnelctl breakers reset 0123456789abcdef", reset);
+                             "  tunnelctl breakers reset 0123456789abcdef\n  tunnelctl breakers reset "
+                             "0123456789abcdef --context prod",
+                             reset);
   resetting.add_option("id", reset->id, "as breakers list shows it")->required();
 }
 

@@ -133,10 +133,12 @@ Result<ExitStatus> run(const Revocations&, Session& session) {
 void add_log_level(CLI::App& app, Chosen& chosen) {
   CLI::App& group = *app.add_subcommand("log-level", "How much tunneld logs");
   group.require_subcommand(1);
-  add_verb(group, chosen, "get", "Shows it", "  tunnelctl log-level get", std::make_shared<LogLevelGet>());
+  add_verb(group, chosen, "get", "Shows it",
+           "  tunnelctl log-level get\n  tunnelctl log-level get --output json | jq -r .level",
+           std::make_shared<LogLevelGet>());
   auto set = std::make_shared<LogLevelSet>();
-  auto& setting =
-      add_verb(group, chosen, "set", "Changes it at once", "  tunnelctl log-level set DEBUG --ttl 10m", set);
+  auto& setting = add_verb(group, chosen, "set", "Changes it at once",
+                           "  tunnelctl log-level set DEBUG --ttl 10m\n  tunnelctl log-level set INFO", set);
   setting.add_option("level", set->level, "ERROR, WARN, INFO, DEBUG or TRACE")
       ->required()
       ->transform(CLI::IsMember({"ERROR", "WARN", "INFO", "DEBUG", "TRACE"}, CLI::ignore_case))
@@ -152,11 +154,12 @@ void add_steering(CLI::App& app, Chosen& chosen) {
   connections.require_subcommand(1);
   auto close = std::make_shared<ConnectionsClose>();
   auto& closing =
-      add_verb(connections, chosen, "close", "Closes one", "  tunnelctl connection close 17", close);
+      add_verb(connections, chosen, "close", "Closes one",
+               "  tunnelctl connection close 17\n  tunnelctl connection close 17 --context prod", close);
   closing.add_option("id", close->id, "as top shows it")->required();
   auto drain = std::make_shared<Drain>();
   auto& draining = add_verb(app, chosen, "drain", "Lets tunneld finish what it serves, and end",
-                            "  tunnelctl drain --yes && tunnelctl events --follow", drain);
+                            "  tunnelctl drain\n  tunnelctl drain --yes && tunnelctl events --follow", drain);
   draining.add_flag("-y,--yes", drain->yes, "do not ask");
   auto revoke = std::make_shared<Revoke>();
   auto& revoking = add_verb(app, chosen, "revoke", "Shuts out a token, or all that somebody has",
@@ -171,9 +174,10 @@ void add_steering(CLI::App& app, Chosen& chosen) {
   auto pardon = std::make_shared<Pardon>();
   auto& pardoning =
       add_verb(app, chosen, "pardon", "Lets an address try again that failed to sign in too often",
-               "  tunnelctl pardon 203.0.113.7", pardon);
+               "  tunnelctl pardon 203.0.113.7\n  tunnelctl pardon 2001:db8::1", pardon);
   pardoning.add_option("address", pardon->address, "IPv4 or IPv6")->required();
-  add_verb(app, chosen, "revocations", "Shows what is revoked, as JSON", "  tunnelctl revocations",
+  add_verb(app, chosen, "revocations", "Shows what is revoked, as JSON",
+           "  tunnelctl revocations\n  tunnelctl revocations | jq -r '.revocations[].tokenId'",
            std::make_shared<Revocations>());
 }
 
