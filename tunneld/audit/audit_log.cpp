@@ -8,6 +8,7 @@
 #include <csignal>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -85,6 +86,8 @@ struct AuditLog::Impl {
 
   // --- any thread
   void enqueue(std::string_view event, std::string_view body);
+  bool keep(std::string_view event, std::string_view body);
+  void lose();  // with the mutex held
 
   // --- the log's own thread
   void run();
@@ -142,22 +145,38 @@ struct AuditLog::Impl {
   std::thread thread;
 };
 
+/// All of it or nothing: an entry without its text would shift every line after it.
+bool AuditLog::Impl::keep(std::string_view event, std::string_view body) {
+  const auto before = queue.text.size();
+  try {
+    queue.text.append(event).append(body);
+    queue.entries.push_back({static_cast<std::uint32_t>(event.size()),
+                             static_cast<std::uint32_t>(body.size()), queue.lost_after});
+  } catch (const std::bad_alloc&) {
+    queue.text.resize(before);
+    return false;
+  }
+  if (queue.entries.size() == 1) queue.since = Clock::now();
+  queue.lost_after = 0;
+  return true;
+}
+
+void AuditLog::Impl::lose() {
+  ++queue.lost_after;
+  ++unreported;
+  ++untold;
+  losing.store(true, std::memory_order_relaxed);
+}
+
 void AuditLog::Impl::enqueue(std::string_view event, std::string_view body) {
   bool notify = false;
   {
     const std::lock_guard lock(mutex);
     const std::size_t bytes = event.size() + body.size();
-    if (held_lines >= kMaxLines || held_bytes + bytes > kMaxBytes) {
-      ++queue.lost_after;
-      ++unreported;
-      ++untold;
-      losing.store(true, std::memory_order_relaxed);
+    if (held_lines >= kMaxLines || held_bytes + bytes > kMaxBytes || !keep(event, body)) {
+      lose();
       return;
     }
-    if (queue.empty()) queue.since = Clock::now();
-    queue.entries.push_back({static_cast<std::uint32_t>(event.size()),
-                             static_cast<std::uint32_t>(body.size()), std::exchange(queue.lost_after, 0)});
-    queue.text.append(event).append(body);
     ++held_lines;
     held_bytes += bytes;
     notify = std::exchange(sleeping, false) ||
@@ -399,7 +418,13 @@ void AuditLog::write(std::string_view event, logging::Fields fields) {
   thread_local std::string body;
   body.clear();
   const auto word = event.substr(0, kMaxEventBytes);
-  audit_chain::append_body(body, {std::chrono::system_clock::now(), impl_->instance_id, word, fields});
+  try {
+    audit_chain::append_body(body, {std::chrono::system_clock::now(), impl_->instance_id, word, fields});
+  } catch (const std::bad_alloc&) {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->lose();
+    return;
+  }
   impl_->enqueue(word, body);
 }
 
