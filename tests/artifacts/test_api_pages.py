@@ -117,6 +117,8 @@ def closes_in_the_code():
     gate = re.search(r"Farewell farewell_after.*?\n\}", source("tunneld/gate.cpp"), re.S).group(0)
     found = {(code, facts[name]) for code, name in re.findall(r"\{(\d{4}), reason_json\(Code::(\w+)", gate)}
     for path in (REPOSITORY / "tunneld" / "edge").glob("*.cpp"):
+        found |= {(code, facts[name]) for code, name in
+                  re.findall(r'reject\((\d{4}), "\w+", tunnel::Code::(\w+)\)', path.read_text())}
         found |= set(re.findall(r'(?:send_close|close_with)\((\d{4}), R"\(\{"code":"(TUNNEL_\d{3})"', path.read_text()))
     errors = re.findall(r'\{(\d{4}), "\w+"\}', source("tunneld/edge/websocket_frames.cpp"))
     found |= {(code, "TUNNEL_010") for code in errors}

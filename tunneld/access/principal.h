@@ -23,7 +23,7 @@ struct Principal {
   std::string subject;
   Tier tier = Tier::free;
   std::vector<std::string> scopes;
-  std::string token_id;  // `jti`, empty when absent
+  std::string token_id;                               // `jti`, empty when absent
   std::chrono::system_clock::time_point issued_at{};  // `iat`; the epoch when absent
   std::chrono::system_clock::time_point expires_at{};
 

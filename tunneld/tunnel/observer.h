@@ -22,7 +22,7 @@ struct FinishedRequest {
   Outcome outcome = Outcome::success;
   std::chrono::steady_clock::duration took{};
   std::chrono::steady_clock::duration overhead{};  // spent inside tunneld
-  std::string_view trace_id{};                     // 32 hex digits of a sampled trace, for exemplars; or empty
+  std::string_view trace_id{};  // 32 hex digits of a sampled trace, for exemplars; or empty
 };
 
 /// How a request's wait in the queue ended; each ends in exactly one of these.
@@ -45,7 +45,8 @@ class Observer {
   // Doors (edge)
   virtual void socket_opened() = 0;  // any accepted public TCP connection
   virtual void socket_closed() = 0;
-  virtual void socket_refused(std::string_view reason) = 0;  // max_connections, fd_reserve, early_drop, address, …
+  virtual void socket_refused(
+      std::string_view reason) = 0;  // max_connections, fd_reserve, early_drop, address, …
   virtual void setup_finished(std::string_view phase, Duration took) = 0;       // tls, upgrade, ssh
   virtual void websocket_opened(access::Tier tier, std::string_view role) = 0;  // caller, agent
   virtual void websocket_refused(std::string_view role, Code code) = 0;

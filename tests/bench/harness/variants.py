@@ -166,14 +166,15 @@ class Ssh(Variant):
 class Tunneld(Variant):
     """tunneld's own doors; the load tool itself speaks WebSocket and HTTP with a token."""
 
-    def __init__(self, site, tls, bridge):
+    def __init__(self, site, tls, bridge, program=None):
         super().__init__(site)
         self.tls, self.bridge, self.http_door = tls, bridge, not bridge
-        self.name = "tunneld:" + ("tls" if tls else "clear") + ("" if bridge else "-door")
+        self.program = program or site.bin / "tunneld"
+        self.name = ("earlier:" if program else "tunneld:") + ("tls" if tls else "clear") + ("" if bridge else "-door")
         self.state = site.path(self.name.replace(":", "-") + "-state")
         self.prepared = False
-        if not (site.bin / "tunneld").exists():
-            self.why_absent = f"no {site.bin / 'tunneld'}"
+        if not self.program.exists():
+            self.why_absent = f"no {self.program}"
 
     def _write_config(self):
         """The one place that knows the daemon's keys."""
@@ -198,6 +199,9 @@ class Tunneld(Variant):
                              for name, port in self.site.ports.items()],
             }],
         }
+        if "`tiers." not in run([self.program, "config-reference"]):  # an earlier one, which has no such limits
+            config.pop("tiers")
+            config["limits"] = {"max_unauthenticated": 2048}
         self.config = self.site.path(self.name.replace(":", "-") + ".yaml")
         with open(self.config, "w") as file:
             json.dump(config, file, indent=1)  # JSON is YAML
@@ -205,7 +209,7 @@ class Tunneld(Variant):
         self.door_port = ports["tls" if self.tls else "clear"]
 
     def start(self):
-        tunneld = self.site.bin / "tunneld"
+        tunneld = self.program
         os.makedirs(self.state, mode=0o700, exist_ok=True)
         self._write_config()
         if not self.prepared:
@@ -336,8 +340,10 @@ class Frp(Variant):
         wait_for("frpc", lambda: listening(self.local["http"]), process=client)
 
 
-def all_variants(site):
-    return [Direct(site), Ssh(site),
+def all_variants(site, earlier=None):
+    """`earlier`: another tunneld, to compare with."""
+    before = [Tunneld(site, tls, bridge=False, program=earlier) for tls in (True, False)] if earlier else []
+    return before + [Direct(site), Ssh(site),
             Tunneld(site, tls=True, bridge=True), Tunneld(site, tls=False, bridge=True),
             Tunneld(site, tls=True, bridge=False), Tunneld(site, tls=False, bridge=False),
             Chisel(site, tls=True), Chisel(site, tls=False), WstunnelSsh(site), Frp(site)]
