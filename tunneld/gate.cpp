@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include <boost/asio/this_coro.hpp>
 #include <nlohmann/json.hpp>
 
 #include "tunneld/admin/me.h"
@@ -28,6 +29,11 @@ struct Gate::Visit {
   }
   const access::Principal& principal() const { return caller.principal(); }
   bool known() const { return caller.token != nullptr; }
+  /// handle() was cancelled: the caller left (or the daemon closes all). Whatever waited then has ended
+  /// with an error of its own making or with an exception, and neither says anything of the service.
+  bool abandoned() const { return cancellation.cancelled() != tunnel::asio::cancellation_type::none; }
+
+  tunnel::asio::cancellation_state cancellation;
 
   Clock::time_point began = Clock::now();
   AccessRecord record;
@@ -55,6 +61,10 @@ struct Gate::Visit {
 };
 
 namespace {
+
+/// The status, nginx's, when nobody is there to be answered.
+constexpr unsigned kCallerGone = 499;
+constexpr const char* kCallerLeft = "the caller left";
 
 Refusal not_found() {
   return {Code::bad_request, "no such page", std::nullopt, 404};
@@ -110,8 +120,18 @@ void settle(access::CircuitBreakers::Permit& permit, const tunnel::Forwarded& do
     case Ending::timed_out: return permit.failed(Clock::now(), breaker_error(Code::timed_out, done.why));
     case Ending::caller_gone:
       // Its leaving says nothing, an answer that had begun does.
-      if (done.status != 499) permit.succeeded(Clock::now());
+      if (done.status != kCallerGone) permit.succeeded(Clock::now());
   }
+}
+
+/// What a forwarding that was cancelled came to, whatever it took that for.
+void count_as_left(tunnel::Served<tunnel::Forwarded>& done) {
+  using Ending = tunnel::Forwarded::Ending;
+  if (done && (done->ending == Ending::complete || done->ending == Ending::upgraded)) return;
+  if (!done) done.emplace();
+  done->ending = Ending::caller_gone;
+  if (done->status == 0) done->status = kCallerGone;
+  done->why = kCallerLeft;
 }
 
 }  // namespace
@@ -145,28 +165,40 @@ Gate::Gate(const Common& common, tunnel::Dialer& dialer, tunnel::HttpForward& fo
 
 tunnel::asio::awaitable<void> Gate::handle(HttpExchange& exchange) {
   Visit visit(exchange);
+  visit.cancellation = co_await tunnel::asio::this_coro::cancellation_state;
   const auto& head = exchange.request();
   visit.address = common_.admission.address_of(head, exchange.peer_address());
   visit.record.peer = visit.address;
   const std::string_view target = head.target;
   const auto path = target.substr(0, target.find('?'));
-  if (path.starts_with("/t/")) {
-    co_await serve_http(exchange, visit);
-  } else if (path.starts_with("/ws/")) {
-    co_await serve_websocket(exchange, visit);
-  } else if (path == "/api/tunnel/me" && is_read(head)) {
-    co_await serve_me(exchange, visit);
-  } else if (auto denied = common_.admission.admit_stranger(visit.address)) {
-    co_await refuse(exchange, visit, std::move(denied->refusal));
-  } else if (path == "/api/tunnel/health" && is_read(head)) {
-    co_await serve_health(exchange, visit);
-  } else if (path == "/.well-known/tunnel-keys" && is_read(head)) {
-    admin::Answer keys{.body = common_.tunnel_keys};
-    co_await serve_page(exchange, visit, std::move(keys));
-  } else {
-    co_await refuse(exchange, visit, not_found());
+  try {
+    if (path.starts_with("/t/")) {
+      co_await serve_http(exchange, visit);
+    } else if (path.starts_with("/ws/")) {
+      co_await serve_websocket(exchange, visit);
+    } else if (path == "/api/tunnel/me" && is_read(head)) {
+      co_await serve_me(exchange, visit);
+    } else if (auto denied = common_.admission.admit_stranger(visit.address)) {
+      co_await refuse(exchange, visit, std::move(denied->refusal));
+    } else if (path == "/api/tunnel/health" && is_read(head)) {
+      co_await serve_health(exchange, visit);
+    } else if (path == "/.well-known/tunnel-keys" && is_read(head)) {
+      admin::Answer keys{.body = common_.tunnel_keys};
+      co_await serve_page(exchange, visit, std::move(keys));
+    } else {
+      co_await refuse(exchange, visit, not_found());
+    }
+  } catch (...) {
+    if (!visit.abandoned()) throw;
   }
+  if (visit.abandoned()) note_leaving(visit);
   finish(visit);
+}
+
+void Gate::note_leaving(Visit& visit) {
+  if (visit.record.status != 0) return;  // an answer had begun
+  visit.record.status = kCallerGone;
+  visit.record.why = visit.why = kCallerLeft;
 }
 
 void Gate::finish(Visit& visit) const {
@@ -400,7 +432,14 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
     if (!visit.trace->continues) to.tracestate = tunnel::Tracestate::drop;
   }
   to.answer_fields = rate_fields(*visit.rate, std::chrono::system_clock::now());
-  auto done = co_await forward_.forward(exchange, to);
+  tunnel::Served<tunnel::Forwarded> done;
+  try {
+    done = co_await forward_.forward(exchange, to);
+  } catch (...) {
+    if (!visit.abandoned()) throw;
+    done = tl::unexpected(Refusal{});
+  }
+  if (visit.abandoned()) count_as_left(done);
   visit.record.queued = times.queued;
   const auto took = Clock::now() - visit.began;
   if (!done) {
@@ -418,6 +457,8 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
                     done->ending == Ending::caller_gone;
   visit.finished->outcome = good ? tunnel::Outcome::success : tunnel::Outcome::error;
   visit.finished->overhead = took - std::min(took, done->waited_for_service);
+  // Nobody can tell how long the service would have taken.
+  if (done->status == kCallerGone) visit.finished->overhead = times.got_channel_after.value_or(took);
   visit.record.status = done->status;
   visit.record.from_caller_bytes = done->from_caller_bytes;
   visit.record.from_service_bytes = done->from_service_bytes;
@@ -429,7 +470,11 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
 tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visit& visit) {
   const auto& head = exchange.request();
   visit.record.door = "websocket";
+  bool judged = false;
   const auto turn_away = [&](Refusal why) {
+    // Who is refused before it could show a token is a stranger like others.
+    if (!judged)
+      if (auto denied = common_.admission.admit_stranger(visit.address)) why = std::move(denied->refusal);
     common_.observer.websocket_refused("caller", why.code);
     return refuse(exchange, visit, std::move(why));
   };
@@ -467,6 +512,7 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
     co_await turn_away(std::move(*foreign));
     co_return;
   }
+  judged = true;
   if (auto denied = admit(exchange, visit)) {
     co_await turn_away(std::move(*denied));
     co_return;
@@ -509,8 +555,18 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
                                    .priority = *priority,
                                    .queue_capacity = tier_of(principal).queue,
                                    .report = &report};
-  auto channel = co_await dialer_.open(wanted);
+  tunnel::Served<std::unique_ptr<tunnel::ByteStream>> channel;
+  try {
+    channel = co_await dialer_.open(wanted);
+  } catch (...) {
+    if (!visit.abandoned()) throw;
+  }
   visit.record.queued = times.queued = report.queued;
+  if (visit.abandoned()) {
+    note_leaving(visit);
+    end_trace(visit, times);
+    co_return;
+  }
   if (!channel) {
     settle(*permit, channel.error(), report.queued == Clock::duration::zero());
     co_await turn_away(std::move(channel.error()));

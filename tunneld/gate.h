@@ -127,6 +127,8 @@ class Gate final : public tunnel::HttpHandler {
                               tunnel::WebSocketStream& caller, const Visit& visit) const;
   void begin_trace(const tunnel::RequestHead& head, Visit& visit) const;
   void end_trace(Visit& visit, const tunnel::ForwardTimes& times) const;
+  /// Of a request whose caller left before it was answered.
+  static void note_leaving(Visit& visit);
   void finish(Visit& visit) const;
 
   const Common& common_;

@@ -3,10 +3,16 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <unordered_set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
 
 #include "tests/tunneld/admin/fake_exchange.h"
@@ -54,6 +60,27 @@ class EndedWebSocket final : public tunnel::WebSocketStream {
   std::uint16_t& code_;
 };
 
+/// Says what it waits for, and waits until it is cancelled.
+boost::asio::awaitable<void> wait_forever(bool& waiting) {
+  boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor,
+                                  boost::asio::steady_timer::time_point::max());
+  waiting = true;
+  co_await timer.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+}
+
+/// A service that takes the request and does not answer.
+class SilentStream final : public EndedStream {
+ public:
+  explicit SilentStream(bool& waiting) : waiting_(waiting) {}
+  boost::asio::awaitable<Result<std::size_t>> read(std::span<std::byte>) override {
+    co_await wait_forever(waiting_);
+    co_return fail(Error::Kind::cancelled, "read cancelled");
+  }
+
+ private:
+  bool& waiting_;
+};
+
 /// Opens ended streams, or refuses as told.
 class FakeDialer final : public tunnel::Dialer {
  public:
@@ -62,9 +89,19 @@ class FakeDialer final : public tunnel::Dialer {
     opened.push_back(request.principal.subject + " " + request.service.name);
     priorities.push_back(request.priority);
     if (refusal) co_return tl::unexpected(*refusal);
+    if (service_is_silent) co_return std::make_unique<SilentStream>(waiting);
+    if (queue_is_long) {
+      co_await wait_forever(waiting);
+      if (throws_when_cancelled) throw boost::system::system_error(boost::asio::error::operation_aborted);
+      co_return tl::unexpected(tunnel::Refusal{Code::unavailable, "cancelled while waiting for a channel"});
+    }
     co_return std::make_unique<EndedStream>();
   }
   std::optional<tunnel::Refusal> refusal;
+  bool queue_is_long = false;
+  bool throws_when_cancelled = false;
+  bool service_is_silent = false;
+  bool waiting = false;
   std::vector<std::string> opened;
   std::vector<tunnel::Priority> priorities;
 };
@@ -151,6 +188,33 @@ struct PublicGate : testing::Test {
     principal.issuer = "tunneld";
     principal.subject = subject;
     return principal.key();
+  }
+  /// The caller leaves as soon as there is nothing but to wait.
+  void serve_one_who_leaves(FakeExchange& exchange) {
+    boost::asio::io_context io;
+    tunnel::DeadlineWatch watch(io.get_executor());
+    tunnel::HttpPool pool(dialer, watch, {});
+    tunnel::HttpForward forward(pool, watch, metrics, {});
+    ActiveUsers users;
+    Gate gate(*common, dialer, forward, watch, users, policy, options);
+    boost::asio::cancellation_signal leaves;
+    bool done = false;
+    auto ended = [&done](std::exception_ptr failure) {
+      done = true;
+      EXPECT_FALSE(failure);
+    };
+    boost::asio::co_spawn(io, gate.handle(exchange),
+                          boost::asio::bind_cancellation_slot(leaves.slot(), ended));
+    dialer.waiting = false;
+    while (!done && !dialer.waiting && io.run_one() > 0) {
+    }
+    EXPECT_FALSE(done) << exchange.answered.status;
+    leaves.emit(boost::asio::cancellation_type::terminal);
+    while (!done && io.run_one() > 0) {
+    }
+    std::unordered_set<std::string> active;
+    users.add_to(active);
+    EXPECT_TRUE(active.empty());
   }
   /// The answer to a plain request of that token.
   FakeExchange get(const std::string& path, const std::string& bearer) {
@@ -526,6 +590,46 @@ TEST_F(PublicGate, WhatIsOurOwnDoingOpensNoCircuit) {
   for (const auto code : {Code::queue_full, Code::unavailable, Code::bad_request, Code::service_denied}) {
     dialer.refusal = tunnel::Refusal{code, "not the service's fault"};
     for (int i = 0; i < 6; ++i) get("/t/web/", token("alice"));
+  }
+  EXPECT_TRUE(breakers.list(std::chrono::steady_clock::now()).empty());
+}
+
+TEST_F(PublicGate, ACallerThatLeavesIsRecordedAndGivesBackWhatItHeld) {
+  struct Row {
+    const char* where;
+    bool queue, throws, service;
+  };
+  const Row rows[] = {{"in the queue", true, false, false},
+                      {"in the queue, by an exception", true, true, false},
+                      {"at a silent service", false, false, true}};
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.where);
+    dialer.queue_is_long = row.queue;
+    dialer.throws_when_cancelled = row.throws;
+    dialer.service_is_silent = row.service;
+    for (int i = 0; i < 6; ++i) {
+      FakeExchange exchange("GET", "/t/web/");
+      exchange.with_bearer(token("alice"));
+      serve_one_who_leaves(exchange);
+      EXPECT_EQ(exchange.answered.status, 0U);
+      EXPECT_EQ(log.back().status, 499U);
+      EXPECT_EQ(log.back().code, "");
+    }
+  }
+  EXPECT_EQ(log.size(), 18U);
+  EXPECT_TRUE(breakers.list(std::chrono::steady_clock::now()).empty()) << "it says nothing of the service";
+}
+
+TEST_F(PublicGate, ACallerThatLeavesBeforeItsStreamBeginsIsRecordedToo) {
+  dialer.queue_is_long = true;
+  for (const bool throws : {false, true}) {
+    dialer.throws_when_cancelled = throws;
+    auto exchange = websocket("/ws/web");
+    exchange.with_bearer(token("alice"));
+    serve_one_who_leaves(exchange);
+    EXPECT_EQ(exchange.answered.status, 0U);
+    EXPECT_EQ(log.back().status, 499U);
+    EXPECT_EQ(connections.held(key_of("alice")), 0U);
   }
   EXPECT_TRUE(breakers.list(std::chrono::steady_clock::now()).empty());
 }

@@ -371,6 +371,13 @@ asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> Exchange::acce
   co_return Stream(std::make_unique<WebSocketDoor>(std::move(websocket)));
 }
 
+bool Exchange::needs_caller() const {
+  if (answer_ == Answer::none) return true;
+  if (answer_ != Answer::streaming || bodiless_) return false;
+  return answer_left_ > 0 || std::holds_alternative<ChunkedBody>(framing_) ||
+         std::holds_alternative<UntilCloseBody>(framing_);
+}
+
 asio::awaitable<bool> Exchange::drop_unread_body() {
   std::array<std::byte, 4096> dropped;
   auto allowance = connection_.context_.options.max_drained_body_bytes;

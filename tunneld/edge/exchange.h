@@ -36,6 +36,13 @@ class Exchange final : public tunnel::HttpExchange {
   asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> accept_websocket(
       const tunnel::WebSocketAccept& accept) override;
 
+  /// Somebody still has to be there for the rest of the answer: not once the answer has left, nor after the
+  /// connection was handed over.
+  bool needs_caller() const;
+  /// Nothing of the request is left to read, so that nothing but the next one can follow.
+  bool has_whole_request() const { return body_done_; }
+  Transport::Clock::time_point began() const { return began_; }
+
   /// What the connection does next.
   enum class Fate { keep, close, taken, broken };
   /// After the handler: answers if it did not, drops a small unread body, decides.

@@ -15,7 +15,36 @@ tl::unexpected<std::string> ended(const char* how) {
   return tl::unexpected(std::string(how));
 }
 
+/// Most requests are answered before that, and cost no more than being entered in a list.
+constexpr auto kUnwatched = std::chrono::milliseconds(50);
+/// While the body is the handler's to read, its end is asked for this often.
+constexpr auto kLookAgain = std::chrono::milliseconds(250);
+
+/// One per thread and used without suspension: an idle connection owns no buffer.
+std::span<std::byte> arrivals() {
+  thread_local std::array<std::byte, 16 * 1024> arrived;
+  return arrived;
+}
+
 }  // namespace
+
+class HttpConnection::CallerWatch {
+ public:
+  CallerWatch(HttpConnection& connection, Exchange& exchange) : connection_(connection) {
+    connection_.serving_ = &exchange;
+    connection_.watch_until(connection_.context_.watch, exchange.began() + kUnwatched);
+  }
+  ~CallerWatch() {
+    connection_.leave();
+    connection_.transport_->when_readable(nullptr);
+    connection_.serving_ = nullptr;
+  }
+  CallerWatch(const CallerWatch&) = delete;
+  CallerWatch& operator=(const CallerWatch&) = delete;
+
+ private:
+  HttpConnection& connection_;
+};
 
 HttpConnection::HttpConnection(std::shared_ptr<Transport> transport, Context context)
     : transport_(std::move(transport)), context_(std::move(context)) {}
@@ -41,7 +70,16 @@ asio::awaitable<std::string> HttpConnection::run() {
     if (!head) co_return std::move(head.error());
     context_.record->count_request();
     Exchange exchange(*this, std::move(*head));
-    co_await context_.handler.handle(exchange);
+    try {
+      const CallerWatch watch(*this, exchange);
+      co_await context_.handler.handle(exchange);
+    } catch (...) {
+      if (!caller_left_) throw;  // else it is what became of being cancelled
+    }
+    if (caller_left_) {
+      transport_->abort();
+      co_return "closed by peer";
+    }
     const auto fate = co_await exchange.conclude();
     if (fate == Exchange::Fate::taken) co_return "upgraded";
     if (fate == Exchange::Fate::broken) {
@@ -149,8 +187,7 @@ asio::awaitable<std::string> HttpConnection::refuse_and_close(Malformed why) {
 }
 
 asio::awaitable<Result<std::size_t>> HttpConnection::read_more(Transport::Clock::time_point deadline) {
-  // One per thread and used without suspension: an idle connection owns no buffer.
-  thread_local std::array<std::byte, 16 * 1024> arrived;
+  const auto arrived = arrivals();
   for (;;) {
     if (auto ready = co_await transport_->wait_readable(deadline); !ready)
       co_return tl::unexpected(std::move(ready.error()));
@@ -160,6 +197,28 @@ asio::awaitable<Result<std::size_t>> HttpConnection::read_more(Transport::Clock:
     in_.append(reinterpret_cast<const char*>(arrived.data()), **got);
     co_return **got;
   }
+}
+
+void HttpConnection::look_after_caller() {
+  if (serving_ == nullptr || caller_left_ || !serving_->needs_caller()) return;
+  if (!serving_->has_whole_request()) {
+    // The handler may be reading, and what has arrived may be the body: neither is ours to touch.
+    if (transport_->peer_has_ended()) return caller_leaves();
+    return watch_until(context_.watch, Transport::Clock::now() + kLookAgain);
+  }
+  // What comes now is the next request.
+  const auto arrived = arrivals();
+  while (in_.size() < context_.options.head.max_total_bytes) {
+    const auto got = transport_->try_read(arrived);
+    if (!got || (*got && **got == 0)) return caller_leaves();
+    if (!*got) return transport_->when_readable([this] { look_after_caller(); });
+    in_.append(reinterpret_cast<const char*>(arrived.data()), **got);
+  }
+}
+
+void HttpConnection::caller_leaves() {
+  caller_left_ = true;
+  context_.cancel();
 }
 
 void HttpConnection::forget_consumed(std::size_t bytes) {

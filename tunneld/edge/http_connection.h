@@ -9,19 +9,33 @@
 #include "tunneld/edge/options.h"
 #include "tunneld/edge/transport.h"
 #include "tunneld/edge/websocket.h"
+#include "tunneld/tunnel/deadline_watch.h"
 #include "tunneld/tunnel/http_exchange.h"
 #include "tunneld/tunnel/observer.h"
 
 namespace tunneld::edge {
 
+class Exchange;
+
 /// One caller's connection: TLS, then requests one after the other until either side has enough.
 /// Pipelined requests wait in the connection's leftover bytes and are answered in order.
-class HttpConnection {
+///
+/// A caller that hangs up before its answer is complete takes its request with it: the handler is cancelled
+/// (terminal), and the connection ends ("closed by peer"). Hanging up is a reset, a close_notify or a FIN;
+/// callers that end their direction and go on reading are not served for long
+/// (docs/decisions/0018-a-caller-that-hangs-up.md). It is noticed at once when the handler has run for
+/// 50 ms and has read the request to its end, and within a quarter of a second while there is a body to read;
+/// not behind a body that the kernel has no room for, nor behind pipelined requests beyond
+/// HeadLimits::max_total_bytes.
+class HttpConnection : tunnel::DeadlineWatch::Entry {
  public:
   struct Context {
     const Options& options;
     tunnel::HttpHandler& handler;
     tunnel::Observer& observer;
+    tunnel::DeadlineWatch& watch;
+    /// Cancels run(), soon and not from within the call: the caller has left.
+    std::function<void()> cancel;
     std::shared_ptr<ConnectionRecord> record;
     std::string peer_address;
     /// A PROXY protocol header comes first and names the caller.
@@ -52,6 +66,11 @@ class HttpConnection {
   asio::awaitable<tl::expected<tunnel::RequestHead, std::string>> next_request();
   /// Answers a request that cannot be served, and closes the connection.
   asio::awaitable<std::string> refuse_and_close(tunnel::Malformed why);
+  /// Looks after the caller of the exchange that a handler is serving, while it exists.
+  class CallerWatch;
+  void expired() override { look_after_caller(); }
+  void look_after_caller();
+  void caller_leaves();
   asio::awaitable<Result<std::size_t>> read_more(Transport::Clock::time_point deadline);
   void forget_consumed(std::size_t bytes);
 
@@ -59,6 +78,8 @@ class HttpConnection {
   Context context_;
   std::string in_;  // received and not used yet; empty (and unallocated) while idle
   std::weak_ptr<WebSocket> websocket_;
+  Exchange* serving_ = nullptr;  // what a handler is busy with
+  bool caller_left_ = false;
   bool draining_ = false;
   bool waiting_for_request_ = false;
   bool first_request_ = true;

@@ -23,6 +23,7 @@
 
 #include "tunneld/edge/http_connection.h"
 #include "tunneld/edge/transport.h"
+#include "tunneld/tunnel/deadline_watch.h"
 
 namespace tunneld::edge {
 
@@ -66,7 +67,7 @@ std::size_t descriptor_limit() {
 }  // namespace
 
 struct Server::Impl : std::enable_shared_from_this<Impl> {
-  struct Session {
+  struct Session : std::enable_shared_from_this<Session> {
     Session(std::shared_ptr<Impl> s, std::size_t t, std::shared_ptr<Transport> stream,
             const tcp::endpoint& peer)
         : server(std::move(s)),
@@ -91,6 +92,13 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
       return {.options = server->options,
               .handler = *server->threads[thread].handler,
               .observer = *server->observer,
+              .watch = *server->threads[thread].watch,
+              .cancel =
+                  [this] {
+                    asio::post(*server->threads[thread].context, [session = shared_from_this()] {
+                      session->cancel.emit(asio::cancellation_type::terminal);
+                    });
+                  },
               .record = record,
               .peer_address = std::move(peer_address),
               .behind_proxy = behind_proxy,
@@ -121,6 +129,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
   struct Thread {
     asio::io_context* context = nullptr;
     tunnel::HttpHandler* handler = nullptr;
+    std::unique_ptr<tunnel::DeadlineWatch> watch;
     std::atomic<std::size_t> live{0};
     mutable std::mutex mutex;  // guards the map; changed on the thread itself only
     std::map<std::uint64_t, std::shared_ptr<Session>> sessions;
@@ -160,6 +169,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
     for (std::size_t i = 0; i < threads.size(); ++i) {
       threads[i].context = parts.threads[i];
       threads[i].handler = &parts.handler(i);
+      threads[i].watch = std::make_unique<tunnel::DeadlineWatch>(parts.threads[i]->get_executor());
     }
     keep_spare();
   }

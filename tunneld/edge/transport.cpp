@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -163,6 +164,10 @@ BIO* new_socket_source(int socket) {
   BIO* bio = BIO_new(method);
   BIO_set_data(bio, new Source{socket});
   return bio;
+}
+
+Source& source_of(SSL* ssl) {
+  return *static_cast<Source*>(BIO_get_data(SSL_get_rbio(ssl)));
 }
 
 }  // namespace
@@ -327,6 +332,33 @@ asio::awaitable<Result<std::size_t>> Transport::read(std::span<std::byte> into, 
   }
 }
 
+void Transport::when_readable(std::function<void()> ready) {
+  when_readable_ = std::move(ready);
+  if (when_readable_) listen();
+}
+
+/// A wait that is no longer wanted is left to the next bytes rather than cancelled: it takes nothing from
+/// the socket, and the next who wants one finds it there.
+void Transport::listen() {
+  if (listening_ || closed_) return;
+  listening_ = true;
+  socket_.async_wait(asio::socket_base::wait_read,
+                     [this, alive = std::weak_ptr<char>(alive_)](boost::system::error_code error) {
+                       if (alive.expired()) return;
+                       listening_ = false;
+                       if (closed_ || !when_readable_) return;
+                       if (error == asio::error::operation_aborted) return listen();  // by a deadline
+                       if (ssl_) source_of(ssl_.get()).dry = false;
+                       std::exchange(when_readable_, nullptr)();
+                     });
+}
+
+bool Transport::peer_has_ended() const {
+  if (closed_) return true;
+  pollfd state{const_cast<asio::ip::tcp::socket&>(socket_).native_handle(), POLLRDHUP, 0};
+  return ::poll(&state, 1, 0) > 0 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
 asio::awaitable<Result<void>> Transport::wait(asio::socket_base::wait_type what, Direction& direction,
                                               Clock::time_point deadline) {
   for (;;) {
@@ -342,8 +374,7 @@ asio::awaitable<Result<void>> Transport::wait(asio::socket_base::wait_type what,
     if (closed_) co_return tl::unexpected(was_cancelled());
     if (!error) {
       direction.expired = false;
-      if (ssl_ && what == asio::socket_base::wait_read)
-        static_cast<Source*>(BIO_get_data(SSL_get_rbio(ssl_.get())))->dry = false;
+      if (ssl_ && what == asio::socket_base::wait_read) source_of(ssl_.get()).dry = false;
       co_return Result<void>{};
     }
     if (error != asio::error::operation_aborted)

@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -57,6 +58,13 @@ class Transport {
   Result<std::optional<std::size_t>> try_read(std::span<std::byte> into);
   /// Returns when try_read() is worth calling (again).
   asio::awaitable<Result<void>> wait_readable(Clock::time_point deadline);
+  /// Calls `ready` once, on the connection's thread, when try_read(), which has just said "nothing yet", is
+  /// worth calling again: for who keeps an eye on the peer without waiting for it. Replaces what was asked
+  /// for before; null takes it back, which costs nothing. Not beside a read() or wait_readable().
+  void when_readable(std::function<void()> ready);
+  /// True when the peer has ended its direction or reset the connection, even behind bytes that nobody has
+  /// read yet. A system call.
+  bool peer_has_ended() const;
   /// At least one byte; 0 at the end of the peer's direction.
   asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into, Clock::time_point deadline);
 
@@ -120,6 +128,7 @@ class Transport {
   Result<void> flush();
   Result<void> send_pending();
   void flush_in_background();
+  void listen();
   void arm(Clock::time_point deadline);
   void check_deadlines();
   Error tls_failure(const char* doing);
@@ -136,7 +145,9 @@ class Transport {
   std::vector<std::byte> pending_;
   std::size_t pending_sent_ = 0;
   bool background_flush_ = false;
-  bool starved_ = true;  // the last read took all there was: wait before the next
+  std::function<void()> when_readable_;
+  bool listening_ = false;  // a wait for when_readable_ is under way; it may outlive its reason
+  bool starved_ = true;     // the last read took all there was: wait before the next
   bool closed_ = false;
   bool tls_usable_ = true;                  // false after a fatal TLS error: no further SSL calls allowed
   std::atomic<std::uint64_t> bytes_in_{0};  // written by the connection's thread only
