@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 constexpr auto kTellEvery = 1s;
+constexpr std::size_t kMostOverloaded = 1024;  // principals whose queues are told of at a time
 
 /// A moment of the monotonic clock, in words of the wall clock.
 std::string wall_time(Clock::time_point moment) {
@@ -43,6 +44,9 @@ Result<std::unique_ptr<Records>> Records::open(const Config& config, const std::
     reports.lost = [&metrics](std::uint64_t lines, std::string_view why) {
       metrics.audit_lost(lines);
       logging::error("audit", "audit lines were lost", {{"lines", lines}, {"why", why}});
+    };
+    reports.health = [records = made.get()](bool healthy, std::string_view why) {
+      records->audit_health(healthy, why);
     };
     // Counted while it lasts: lines wait in memory, and the alert must not wait for the first that is lost.
     reports.failed = [&metrics](std::string_view) { metrics.audit_lost(1); };
@@ -100,38 +104,43 @@ void Records::breaker_changed(const access::CircuitBreakers::Change& change) {
 void Records::upstream_changed(std::size_t thread, std::string_view upstream, bool lost,
                                std::string_view why) {
   const std::string name(upstream);
+  Clock::duration away{};
   {
     const std::lock_guard lock(mutex_);
-    const auto any = [&] {
-      const auto first = lost_.lower_bound({name, 0});
-      return first != lost_.end() && first->first == name;
-    };
-    const bool before = any();
+    auto& threads = lost_[name];
+    const bool before = !threads.by.empty();
     if (lost)
-      lost_.emplace(name, thread);
+      threads.by.insert(thread);
     else
-      lost_.erase({name, thread});
-    if (any() == before) return;
+      threads.by.erase(thread);
+    const bool after = !threads.by.empty();
+    if (before == after) return;
+    if (after) threads.since = Clock::now();
+    away = Clock::now() - threads.since;
   }
-  if (lost)
+  if (lost) {
     logging::warn("upstream", "upstream lost", {{"upstream", name}, {"why", why}});
-  else
-    logging::info("upstream", "upstream back", {{"upstream", name}});
-  Json data{{"upstream", name}};
-  if (lost) data["why"] = why;
-  events_->append(lost ? "upstream.lost" : "upstream.back", data);
+    events_->append("upstream.lost", {{"upstream", name}, {"why", why}});
+    return;
+  }
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(away).count();
+  logging::info("upstream", "upstream back", {{"upstream", name}, {"away_ms", ms}});
+  events_->append("upstream.back", {{"upstream", name}, {"awayMs", ms}});
 }
 
 void Records::queue_level(const std::string& principal_key, tunnel::FlowLevel level, double fill) {
-  if (level < tunnel::FlowLevel::pause) return;
+  auto principal = admin::principal_hash(principal_key);
   {
     const std::lock_guard lock(mutex_);
-    const auto now = Clock::now();
-    if (now - overload_told_ < kTellEvery) return;
-    overload_told_ = now;
+    if (level < tunnel::FlowLevel::pause) {
+      // The end is told of what the beginning was told of.
+      if (overloaded_.erase(principal) == 0) return;
+    } else if (overloaded_.size() >= kMostOverloaded || !overloaded_.insert(principal).second) {
+      return;
+    }
   }
   events_->append("overload", {{"what", "queue"},
-                               {"principal", admin::principal_hash(principal_key)},
+                               {"principal", std::move(principal)},
                                {"level", tunnel::to_string(level)},
                                {"fill", fill}});
 }
@@ -162,17 +171,25 @@ void Records::configure(const Config& config) {
   tick();
 }
 
-void Records::tick() {
-  const bool healthy = audit_healthy();
-  unaudited_ = audit_ && !audit_->may_serve();
-  if (healthy == audit_was_healthy_) return;
-  audit_was_healthy_ = healthy;
-  events_->append(healthy ? "audit.recovered" : "audit.failing", Json::object());
+void Records::audit_health(bool healthy, std::string_view why) {
+  Json data = Json::object();
+  if (!healthy) data["why"] = why;
+  events_->append(healthy ? "audit.recovered" : "audit.failing", data);
   if (healthy)
     logging::info("audit", "audit lines are written again");
   else
-    logging::error("audit", "audit lines cannot be written",
-                   {{"serving", unaudited_.load() ? "refused" : "goes on"}});
+    logging::error("audit", "audit lines cannot be written", {{"why", why}});
+}
+
+void Records::tick() {
+  unaudited_ = audit_ && !audit_->may_serve();
+  const double fill = metrics_.connections_fill();
+  const auto level = tunnel::next_level(connections_level_, fill);
+  const bool before = connections_level_ >= tunnel::FlowLevel::pause;
+  connections_level_ = level;
+  if (before == (level >= tunnel::FlowLevel::pause)) return;
+  if (!before) logging::warn("app", "public connections come near limits.max_connections", {{"fill", fill}});
+  events_->append("overload", {{"what", "connections"}, {"level", tunnel::to_string(level)}, {"fill", fill}});
 }
 
 }  // namespace tunneld

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -44,25 +45,30 @@ class Records {
   void limit_met(std::string_view scope, const access::Principal& principal, const std::string& address);
 
   void configure(const Config& config);
-  /// Each second: notices a broken or recovered audit log.
+  /// Each second: notices whether the audit log can be written, and how near connections are to their limit.
   void tick();
 
  private:
   explicit Records(admin::Metrics& metrics) : metrics_(metrics) {}
+  void audit_health(bool healthy, std::string_view why);
 
   admin::Metrics& metrics_;
   std::unique_ptr<events::EventLog> events_;
   std::unique_ptr<audit::AuditLog> audit_;
   std::unique_ptr<tracing::Tracer> tracer_;
-  bool audit_was_healthy_ = true;
+  tunnel::FlowLevel connections_level_ = tunnel::FlowLevel::open;
   std::atomic<bool> unaudited_{false};
 
   std::mutex mutex_;
-  std::set<std::pair<std::string, std::size_t>> lost_;  // upstream, thread
+  struct Lost {
+    std::set<std::size_t> by;  // threads
+    std::chrono::steady_clock::time_point since{};
+  };
+  std::map<std::string, Lost> lost_;  // by upstream
+  std::set<std::string> overloaded_;  // principals' hashes
   // At most one line a second of what callers can cause as often as they like.
   std::chrono::steady_clock::time_point limits_told_{};
   std::uint64_t limits_untold_ = 0;
-  std::chrono::steady_clock::time_point overload_told_{};
 };
 
 }  // namespace tunneld

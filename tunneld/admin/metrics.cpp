@@ -328,6 +328,11 @@ DurationSketch::Counts Metrics::durations() const {
   return cells_->all_durations.read();
 }
 
+double Metrics::connections_fill() const {
+  const auto most = static_cast<double>(options_.max_connections);
+  return most > 0 ? static_cast<double>(cells_->sockets.value()) / most : 0;
+}
+
 Metrics::Snapshot Metrics::snapshot() const {
   const auto& cells = *cells_;
   Snapshot shot;

@@ -79,6 +79,8 @@ class Metrics final : public tunnel::Observer {
     std::uint64_t received_bytes = 0, sent_bytes = 0;  // callers' side
   };
   Snapshot snapshot() const;
+  /// Public sockets as a share of how many there may be; 0 without a limit.
+  double connections_fill() const;
   /// Of the last `window`, in steps of ten seconds; five minutes at most.
   SlidingDurations::Percentiles latency(std::chrono::seconds window) const;
   /// Of all requests since the start, for those that keep a history.
