@@ -1,4 +1,5 @@
-"""The fault proxy itself: a network that breaks as it was told, and only so."""
+"""The instruments of the fault tests: the proxy breaks a network as it was told and only so; the stream that
+proves itself is not fooled."""
 
 import importlib.util
 import socket
@@ -10,6 +11,7 @@ import pytest
 
 from programs.faultproxy import SCRIPT, FaultProxy
 from programs.loopback import wait_until
+from programs.records import SIZE, Check, records
 
 KIB = 1024
 
@@ -238,3 +240,31 @@ def test_a_campaign_ends_healed(proxy):
     proxy.wait_played(10)
     with connect(proxy) as connection:
         assert echoed(connection, b"x") == (b"x", "open")
+
+
+# The stream that proves itself --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 16, 1000])
+def test_a_whole_stream_is_found_whole_however_it_is_cut(pieces):
+    data, check = records(5, 300), Check(5)
+    for at in range(0, len(data), pieces):
+        check.take(data[at:at + pieces])
+    assert (check.good, check.wrong, check.bytes) == (300, None, len(data))
+
+
+WHOLE = records(5, 100)
+SPOILT = [
+    ("a byte lost", WHOLE[:700] + WHOLE[701:]), ("a byte doubled", WHOLE[:700] + WHOLE[699:]),
+    ("a byte changed", WHOLE[:700] + bytes([WHOLE[700] ^ 1]) + WHOLE[701:]),
+    ("a record lost", WHOLE[:40 * SIZE] + WHOLE[41 * SIZE:]), ("a record doubled", WHOLE[:40 * SIZE] + WHOLE[39 * SIZE:]),
+    ("two records swapped", WHOLE[:40 * SIZE] + WHOLE[41 * SIZE:42 * SIZE] + WHOLE[40 * SIZE:41 * SIZE] + WHOLE[42 * SIZE:]),
+    ("another stream's record", WHOLE[:40 * SIZE] + records(6, 1, 40) + WHOLE[41 * SIZE:])]
+
+
+@pytest.mark.parametrize("what,data", SPOILT, ids=[row[0] for row in SPOILT])
+def test_whatever_is_wrong_with_a_stream_is_noticed_where_it_is(what, data):
+    check = Check(5)
+    for at in range(0, len(data), 333):
+        check.take(data[at:at + 333])
+    assert check.wrong and check.good in (40, 43), what

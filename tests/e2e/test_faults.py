@@ -87,9 +87,10 @@ class Baseline:
         self.daemon = daemon
         self.files, self.memory = daemon.open_files(), daemon.program.resident_bytes()
 
-    def check(self, *, memory=24 * MIB, spare=24):
+    def check(self, *, memory=24 * MIB, spare=24, kept=0):
+        """`kept` channels may wait for the next request, as they do for some seconds."""
         daemon = self.daemon
-        wait_until(lambda: daemon.metric("tunnel_ssh_channels") == 0 and daemon.metric("tunnel_requests_in_flight") == 0
+        wait_until(lambda: daemon.metric("tunnel_ssh_channels") <= kept and daemon.metric("tunnel_requests_in_flight") == 0
                    and daemon.metric("tunnel_queue_size") == 0 and daemon.metric("tunnel_active_connections") == 0, 60,
                    "no stream, request, channel or place in the queue is left")
         # Sessions are kept for the next request; a few descriptors more are theirs.
@@ -108,9 +109,9 @@ class Baseline:
 @pytest.mark.parametrize("how", ["rst", "fin"])
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_session_start_cut_at_any_byte_is_an_error_and_then_a_clean_retry(new_wired, wire, origin, unique, way, how):
-    """Every 61st byte of the first 4,000 in each direction; then all of it works. Every byte: scripts/soak."""
+    """Every 397th byte of the first 4,000 in each direction; then all of it works. Every byte: scripts/soak."""
     daemon = new_wired(threads=1)
-    token, step = daemon.token("ann"), 61
+    token, step = daemon.token("ann"), 397
     baseline = Baseline(daemon)
     offsets = range(0, 4000, step)
     wire.rules(**{way: {"cut_after": 0, "cut_step": step, "cut_by": how}})
@@ -127,15 +128,14 @@ def test_a_session_start_cut_at_any_byte_is_an_error_and_then_a_clean_retry(new_
         assert times == 1 or result != (200, None), "what was answered was executed"
         assert times == 0 or result in ((200, None), (502, "TUNNEL_013")), f"{result} for what was executed"
     print(f"{wire.state()['accepted']} session starts cut, {len(outcomes)} requests, {executed.count(1)} executed")
-    baseline.check()
+    baseline.check(kept=1)
 
 
 # Blackholes (B2) ----------------------------------------------------------------------------------
 
 
-@pytest.mark.short
 @pytest.mark.deadline(120)
-@pytest.mark.parametrize("way", [("up", "down"), ("up",), ("down",)], ids=["both ways", "up", "down"])
+@pytest.mark.parametrize("way", [pytest.param(("up", "down"), marks=pytest.mark.short), ("up",), ("down",)], ids=["both ways", "up", "down"])
 async def test_a_silent_upstream_is_noticed_and_replaced(new_wired, wire, way):
     """The network swallows everything and keeps the sockets: only keepalives can tell."""
     daemon = new_wired()
@@ -154,12 +154,11 @@ async def test_a_silent_upstream_is_noticed_and_replaced(new_wired, wire, way):
     began = time.monotonic()
     await asyncio.to_thread(wait_until, lambda: works(daemon, token), 10, "requests pass again")
     print(f"noticed after {detected:.1f} s, back {time.monotonic() - began:.2f} s after the network")
-    await asyncio.to_thread(baseline.check)
+    await asyncio.to_thread(baseline.check, kept=1)
 
 
-@pytest.mark.short
 @pytest.mark.deadline(120)
-@pytest.mark.parametrize("way", [("up", "down"), ("up",)], ids=["both ways", "up"])
+@pytest.mark.parametrize("way", [pytest.param(("up", "down"), marks=pytest.mark.short), ("up",)], ids=["both ways", "up"])
 async def test_a_silent_caller_is_noticed_and_cleaned_up(new_tunneld, front, way):
     daemon = new_tunneld(ws={"ping_interval": "1s", "dead_after": "3s"})
     token = daemon.token("ann")
@@ -254,19 +253,18 @@ def test_one_corrupted_byte_ends_the_session_and_never_arrives(new_wired, wire, 
 # Flapping (B4), and campaigns (B23) ---------------------------------------------------------------
 
 
-@pytest.mark.short
 @pytest.mark.deadline(150)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.short), 2])
 def test_a_campaign_of_faults_before_the_upstream_breaks_no_promise(new_wired, wire, origin, unique, seed):
     daemon = new_wired(queue={"upstream_wait": "1s"})
     baseline = Baseline(daemon)
     with Workers(daemon, origin, unique, seed=seed) as workers:
-        steps = wire.play(seed, 12, calm_ms=[100, 500], fault_ms=[50, 700])
+        steps = wire.play(seed, 8, calm_ms=[100, 400], fault_ms=[50, 500])
         wire.wait_played(60)
         good = workers.good()
         wait_until(lambda: workers.good() > good + 30, 30, "all is well again")
     print(" ".join(step["kind"] for step in steps))
-    assert workers.judge() > 100
+    assert workers.judge() > 60
     wire.cut()
     baseline.check()
     assert_counters_agree(daemon, workers)
@@ -279,13 +277,13 @@ def test_a_campaign_of_faults_before_the_callers_breaks_no_promise(new_tunneld, 
     through = front(daemon)
     with Workers(daemon, origin, unique, seed=3, through=through) as workers:
         # Not what makes callers wait for an answer that never comes: that they notice by themselves only.
-        steps = through.proxy.play(3, 12, kinds=["reset", "finish", "refuse", "delay", "slow", "split", "merge", "cut", "stall"],
-                                   calm_ms=[100, 500], fault_ms=[50, 500])
+        steps = through.proxy.play(3, 8, kinds=["reset", "finish", "refuse", "delay", "slow", "split", "merge", "cut", "stall"],
+                                   calm_ms=[100, 400], fault_ms=[50, 400])
         through.proxy.wait_played(60)
         good = workers.good()
         wait_until(lambda: workers.good() > good + 30, 30, "all is well again")
     print(" ".join(step["kind"] for step in steps))
-    assert workers.judge() > 100
+    assert workers.judge() > 60
     through.proxy.cut()
     baseline.check()
 
@@ -304,13 +302,13 @@ def test_an_upstream_that_flaps_leaves_nothing_behind(new_wired, wire):
     token = daemon.token("ann")
     assert works(daemon, token)
     baseline = Baseline(daemon)
-    for _ in range(30):
+    for _ in range(15):
         wire.rules(accept="refuse")
         wire.cut()
         assert outcome(ask(daemon, token)) in BROKEN
         wire.heal()
         wait_until(lambda: works(daemon, token), 10, "requests pass")
-    baseline.check(memory=8 * MIB, spare=6)
+    baseline.check(memory=8 * MIB, spare=6, kept=1)
 
 
 # Killed and stopped (B6, B8) ----------------------------------------------------------------------
@@ -334,7 +332,6 @@ def test_kill_9_under_load_repeats_nothing_and_callers_are_back_at_once(new_tunn
     assert audit.broken(daemon.state / "audit") is None
 
 
-@pytest.mark.short
 @pytest.mark.deadline(120)
 def test_a_daemon_that_was_stopped_for_a_while_goes_on(new_tunneld, origin, unique):
     """SIGSTOP, longer than the heartbeat allows (B8): what it missed is no storm afterwards."""
@@ -423,33 +420,38 @@ def test_without_descriptors_it_sheds_and_does_not_spin(new_tunneld):
 
 @pytest.mark.deadline(120)
 @pytest.mark.skipif(is_sanitized(), reason="a sanitizer's memory is another matter")
-def test_without_memory_it_refuses_or_ends_once_and_comes_back_whole(new_tunneld, origin, unique):
-    """The data segment may grow by 24 MiB only, while 400 streams want more (B14)."""
+def test_without_memory_it_refuses_or_ends_once_and_comes_back_whole(new_tunneld):
+    """The data segment may grow by a few MiB only, while 400 streams want more (B14)."""
     daemon = new_tunneld()
     token = daemon.token("ann")
-    assert works(daemon, token)
-    data = daemon.program._status("VmData")
-    subprocess.run(["prlimit", f"--pid={daemon.program.pid}", f"--data={data + 24 * MIB}:"], check=True)
+
+    async def one():
+        with contextlib.suppress(OSError, websockets.WebSocketException, asyncio.TimeoutError):
+            ws = await asyncio.wait_for(stream(daemon, "flood", token, subprotocols=["binary"], tls=False, max_queue=1), 6)
+            await asyncio.sleep(1)
+            ws.transport.abort()
 
     async def crowd():
-        async def one(number):
-            with contextlib.suppress(OSError, websockets.WebSocketException, asyncio.TimeoutError):
-                async with stream(daemon, "flood", token, subprotocols=["binary"], tls=False, max_queue=1):
-                    await asyncio.sleep(1)
-        await asyncio.gather(*[one(number) for number in range(400)])
+        await asyncio.gather(*[one() for _ in range(400)])
 
-    asyncio.run(crowd())
-    if daemon.program.alive():
-        subprocess.run(["prlimit", f"--pid={daemon.program.pid}", f"--data={1 << 30}:"], check=True)
-        wait_until(lambda: works(daemon, token), 40, "requests pass again")
-    else:
-        status = daemon.program.wait(5)
-        print(f"ended with {status}")
-        assert status in (1, 71, -signal.SIGABRT), "one clean end, no wild write"
-        daemon.program.kill()
-        daemon.start()
+    for spare in (3, 8, 24):
         assert works(daemon, token)
-    assert daemon.admin("/healthz")[0] == 200
+        data = daemon.program._status("VmData")
+        subprocess.run(["prlimit", f"--pid={daemon.program.pid}", f"--data={data + spare * MIB}:"], check=True)
+        asyncio.run(crowd())
+        if daemon.program.alive():
+            subprocess.run(["prlimit", f"--pid={daemon.program.pid}", f"--data={1 << 30}:"], check=True)
+            wait_until(lambda: works(daemon, token), 40, "requests pass again")
+        else:
+            status = daemon.program.wait(5)
+            print(f"with {spare} MiB to spare it ended with {status}")
+            assert status in (1, 71, -signal.SIGABRT), "one clean end, no wild write"
+            daemon.program.kill()
+            daemon.start()
+        events = [sample for sample in daemon.metrics() if sample.startswith("tunnel_audit_events_total")]
+        assert all(sample.isprintable() for sample in events), f"something was read that is not there: {events}"
+    daemon.stop()
+    assert audit.broken(daemon.state / "audit") is None
 
 
 # Clocks (B15) -------------------------------------------------------------------------------------

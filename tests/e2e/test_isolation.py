@@ -268,17 +268,18 @@ def test_what_stands_for_a_user_is_a_hash_and_the_same_everywhere(crowd):
 async def test_one_users_stalled_stream_holds_up_nobody(crowd):
     """Twenty streams over one daemon; one of them never reads what it asked for."""
     daemon, users = crowd
-    async with stream(daemon, "flood", users[0].token, subprotocols=["binary"], tls=False, max_queue=1) as stalled:
-        async def others_work(user):
-            async with stream(daemon, "records", user.token, subprotocols=["binary"], tls=False) as ws:
-                await ws.send(b"%d 5000\n" % user.number)
-                check = Check(user.number)
-                while check.good < 5000:
-                    check.take(await asyncio.wait_for(ws.recv(), 30))
-            assert check.wrong is None
+    stalled = await stream(daemon, "flood", users[0].token, subprotocols=["binary"], tls=False, max_queue=1)
 
-        await asyncio.gather(*[others_work(user) for user in users])
-        stalled.transport.abort()
+    async def works(user):
+        async with stream(daemon, "records", user.token, subprotocols=["binary"], tls=False) as ws:
+            await ws.send(b"%d 5000\n" % user.number)
+            check = Check(user.number)
+            while check.good < 5000:
+                check.take(await asyncio.wait_for(ws.recv(), 30))
+        assert check.wrong is None
+
+    await asyncio.gather(*[works(user) for user in users])
+    stalled.transport.abort()
 
 
 def test_one_users_wrong_tokens_lock_nobody_out(crowd):

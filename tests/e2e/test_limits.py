@@ -468,26 +468,24 @@ def be_closed_by_the_operator(connection, daemon):
     *[("/t/chat/", leave) for leave in (close_politely, vanish)]], ids=lambda one: one if isinstance(one, str) else one.__name__)
 def test_every_way_out_gives_the_place_back(three_each, path, leave):
     token = three_each.token("ann", "free")
-    for _ in range(2):
+
+    def all_three():
         held = [opened(three_each, token, path) for _ in range(3)]
-        assert [status for status, _ in held] == [101] * 3, held
+        if [status for status, _ in held] == [101] * 3:
+            return [connection for _, connection in held]
+        for _, connection in held:  # places that are not free yet
+            if connection:
+                vanish(connection, three_each)
+        return None
+
+    held = all_three()
+    for _ in range(2):
         assert opened(three_each, token, path)[0] == (429, "TUNNEL_012")
-        for _, connection in held:
+        for connection in held:
             leave(connection, three_each)
-
-        def all_free():
-            again = [opened(three_each, token, path) for _ in range(3)]
-            for _, connection in again:
-                if connection:
-                    close_politely(connection, None) if path == "/ws/echo" else vanish(connection, None)
-            return [status for status, _ in again] == [101] * 3
-
-        wait_until(all_free, 20, "the three places are free again")
-
-        def none_held():
-            return three_each.metric("tunnel_active_connections", user_tier="free") == 0
-
-        wait_until(none_held, 20, "the last look's connections are gone")
+        held = wait_until(all_three, 20, "the three places are free again")
+    for connection in held:
+        connection.close()
 
 
 def test_a_stream_that_never_opens_gives_its_place_back(three_each):

@@ -58,6 +58,13 @@ def test_the_etag_changes_with_the_values_and_only_then(operator):
 # Who may ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def almost_operators(shared_tunneld):
+    """Tokens of scopes that look like the one that counts."""
+    return {scope: shared_tunneld.token("eve", "enterprise", scope=scope) for scope in (
+        None, "tunnel:metrics", "tunnel:admin:read", "tunnel:administrator", "xtunnel:admin", "TUNNEL:ADMIN")}
+
+
 @pytest.mark.short
 @pytest.mark.parametrize("method,path,body", [
     ("GET", "/api/tunnel/config", None), ("PUT", "/api/tunnel/config", {"request.slow": "7s"}),
@@ -68,13 +75,13 @@ def test_the_etag_changes_with_the_values_and_only_then(operator):
     ("GET", "/api/tunnel/circuit-breakers", None), ("GET", "/api/tunnel/metrics/json", None),
     ("GET", "/api/tunnel/metrics/history?window=1h", None), ("GET", "/api/tunnel/metrics/users", None),
     ("GET", "/api/tunnel/metrics/user/0123456789abcdef", None), ("GET", "/api/tunnel/events", None)])
-def test_nobody_without_the_exact_scope(tunneld, method, path, body):
+def test_nobody_without_the_exact_scope(tunneld, almost_operators, method, path, body):
     """On the shared daemon, which must be left as it was: all of it is refused."""
     before = Operator.of(tunneld).config()
     assert Operator(tunneld).ask(method, path, body).status == 401
     assert Operator(tunneld, "nonsense").ask(method, path, body).status == 401
-    for scope in (None, "tunnel:metrics", "tunnel:admin:read", "tunnel:administrator", "xtunnel:admin", "TUNNEL:ADMIN"):
-        reply = Operator(tunneld, tunneld.token("eve", "enterprise", scope=scope)).ask(method, path, body)
+    for scope, token in almost_operators.items():
+        reply = Operator(tunneld, token).ask(method, path, body)
         assert (reply.status, reply.code) == (403, "TUNNEL_011"), scope
     for forged in ({"X-Forwarded-User": "root"}, {"X-Tunnel-Scope": "tunnel:admin"}, {"X-Original-URL": "/healthz"},
                    {"X-HTTP-Method-Override": "GET"}, {"Cookie": "token=x"}):
@@ -189,9 +196,9 @@ def test_a_body_that_is_no_object_is_refused(operator, raw):
     assert operator.config() == before
 
 
-def test_a_change_of_nothing_is_refused_and_one_to_the_same_value_is_fine(operator):
+def test_a_change_of_nothing_or_to_the_same_value_is_fine(operator):
     before = operator.config()
-    operator.configure({}).expect(400)
+    assert operator.configure({}).expect(200).json()["changes"] == {}
     assert operator.configure({LIMIT: before["values"][LIMIT]["value"]}).status == 200
     assert value_of(operator, LIMIT)["value"] == before["values"][LIMIT]["value"]
 

@@ -14,6 +14,9 @@ from callers.operator import Operator
 from callers.websocket import HALF_CLOSE, receive_bytes, stream
 from programs.loopback import wait_until
 from programs.records import Check
+from programs.tunneld import is_sanitized
+
+SLOWER = 4 if is_sanitized() else 1
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ async def test_a_stream_is_warned_and_then_closed_with_4401_within_a_second(daem
         code, reason, when = await closing(ws)
     assert code == 4401 and json.loads(reason)["code"] == "TUNNEL_003"
     print(f"closed {1000 * (when - ends):.0f} ms after exp")
-    assert -0.1 <= when - ends <= 2  # one second, and what a busy machine adds
+    assert -0.1 <= when - ends <= 2 * SLOWER  # one second, and what a busy machine adds
 
 
 async def test_a_stream_in_mid_download_ends_as_punctually(daemon):
@@ -81,7 +84,7 @@ async def test_a_stream_in_mid_download_ends_as_punctually(daemon):
                 received += len(await asyncio.wait_for(ws.recv(), 20))
         when = time.time()
     assert ws.close_code == 4401 and received > 1 << 20
-    assert -0.1 <= when - ends <= 3
+    assert -0.1 <= when - ends <= 3 * SLOWER
 
 
 async def test_a_stream_without_control_messages_gets_no_text_and_ends_too(daemon):
@@ -117,23 +120,22 @@ async def test_a_fresh_token_of_the_same_user_keeps_the_stream(daemon):
 
 
 async def test_a_refresh_in_mid_download_changes_no_byte(daemon):
-    count = 65536
-    async with tap(daemon, daemon.token("ann", expires="4s"), "records") as ws:
-        check, refreshed = Check(7), False
-        await ws.send(b"7 %d\n" % count)
-        second = daemon.token("ann", expires="10m")
-        while check.good < count:
-            message = await asyncio.wait_for(ws.recv(), 20)
-            if isinstance(message, str):
-                if json.loads(message)["type"] == "auth.expiring":
-                    await refresh(ws, second)
-                else:
-                    assert json.loads(message)["type"] == "auth.ok"
-                    refreshed = True
-                continue
+    first, second = daemon.token("ann", expires="3s"), daemon.token("ann", expires="10m")
+    ws = await tap(daemon, first, "records")
+    await ws.send(b"7 100000000\n")
+    check, kinds, sent = Check(7), [], False
+    while time.time() < claims_of(first)["exp"] + 1:
+        message = await asyncio.wait_for(ws.recv(), 20)
+        if isinstance(message, str):
+            kinds.append(json.loads(message)["type"])
+        else:
             check.take(message)
             assert check.wrong is None
-        assert refreshed
+        if not sent and check.good > 1000:
+            sent = True
+            await refresh(ws, second)
+    assert "auth.ok" in kinds and check.good > 10_000
+    ws.transport.abort()
 
 
 @pytest.mark.short
@@ -216,7 +218,7 @@ async def test_a_revoked_token_is_refused_and_its_streams_end_within_five_second
         took = time.monotonic() - began
         assert code in (4401, 4403)
         print(f"the stream ended {1000 * took:.0f} ms after the call")
-        assert took < 5
+        assert took < 5 * SLOWER
         await spared.send(b"x")
         assert await spared.recv() == b"x", "another token of the same user lives on"
     assert ask(daemon, other).status == 200
