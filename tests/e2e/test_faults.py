@@ -160,7 +160,7 @@ async def test_a_silent_upstream_is_noticed_and_replaced(new_wired, wire, way):
 @pytest.mark.deadline(120)
 @pytest.mark.parametrize("way", [pytest.param(("up", "down"), marks=pytest.mark.short), ("up",)], ids=["both ways", "up"])
 async def test_a_silent_caller_is_noticed_and_cleaned_up(new_tunneld, front, way):
-    daemon = new_tunneld(ws={"ping_interval": "1s", "dead_after": "3s"})
+    daemon = new_tunneld(ws={"ping_interval": "1s", "dead_after": "2s"})
     token = daemon.token("ann")
     baseline = Baseline(daemon)
     through = front(daemon)

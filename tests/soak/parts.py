@@ -149,7 +149,7 @@ def cuts(site, chosen):
             begun, names = wire.state()["accepted"], {}
             while wire.state()["accepted"] - begun < 4097 // chosen.step:
                 name = f"{way}-{how}-{len(names)}"
-                names[name] = post(daemon, token, name)
+                names[name] = post(daemon, token, name, "X-Tunnel-Timeout: 10")
                 assert names[name] in BROKEN | {(200, None)}, names[name]
             wire.heal()
             wire.cut()

@@ -400,7 +400,11 @@ Server::Server(Options options, Parts parts)
 Server::~Server() {
   impl_->accepting = false;
   impl_->acceptors.clear();
-  for (auto& thread : impl_->threads) thread.sessions.clear();  // they hold this and would keep it alive
+  for (auto& thread : impl_->threads) {
+    thread.sessions.clear();  // they hold this and would keep it alive
+    // Coroutines that are still waiting keep `impl_` until their context goes, and its timers with it.
+    thread.watch.reset();
+  }
 }
 
 Result<void> Server::start() {
