@@ -90,7 +90,7 @@ std::shared_ptr<SshDialer::Group> SshDialer::group_of(const tunnel::OpenRequest&
 asio::awaitable<StreamResult> SshDialer::open(const tunnel::OpenRequest& request) {
   const auto& service = request.service;
   const auto upstream = upstreams_.find(service.upstream);
-  for (;;) {
+  for (int died = 0;;) {
     if (closed_ || upstream == upstreams_.end() || !identities_.contains(service.upstream))
       co_return refuse(Code::unavailable, "upstream " + service.upstream + " is not there");
     const auto group = group_of(request, *upstream->second);
@@ -114,9 +114,10 @@ asio::awaitable<StreamResult> SshDialer::open(const tunnel::OpenRequest& request
     const auto session = promise.redeem();
     auto stream = co_await session->open_channel(service.target_host, service.target_port, request.deadline);
     if (stream) co_return stream;
-    // A session that died under the open says nothing about the service: try another.
+    // A session that died under the open says nothing about the service: try another. An upstream under
+    // which they all die is another matter.
     const bool session_died = stream.error().code == Code::ssh_error && !session->alive();
-    if (!session_died || Clock::now() >= request.deadline)
+    if (!session_died || ++died > kDroppedRetries || Clock::now() >= request.deadline)
       co_return tl::unexpected<Refusal>(std::move(stream.error()));
   }
 }
