@@ -120,6 +120,10 @@ std::optional<char> Screen::key(std::chrono::milliseconds within, const std::sto
   if (!readable(keys_ ? STDIN_FILENO : -1, within, stop)) return std::nullopt;
   char key = 0;
   if (::read(STDIN_FILENO, &key, 1) == 1) return key;
+  // Ctrl-C throws typed keys away before its signal is here: that is no key, and no end.
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  ::poll(&input, 1, 0);
+  if ((input.revents & (POLLHUP | POLLERR | POLLNVAL)) == 0) return '\0';
   // The terminal is gone; as if the person had left, too.
   return 'q';
 }
