@@ -169,7 +169,7 @@ class Traffic:
                     self.served.append(1)
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_the_chain_holds_under_load_and_every_request_is_in_it_once(new_tunneld):
     daemon = new_tunneld(audit={"max_file_bytes": "64KiB"})
     with Traffic(daemon) as traffic:
@@ -184,7 +184,7 @@ def test_the_chain_holds_under_load_and_every_request_is_in_it_once(new_tunneld)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 @pytest.mark.deadline(120)
 def test_kills_in_the_midst_of_writing_leave_a_chain_that_verifies(new_tunneld):
     daemon = new_tunneld()
@@ -266,7 +266,7 @@ class SmallDisk:
         self.filler.unlink()
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 @pytest.mark.deadline(120)
 def test_a_full_disk_costs_audit_lines_and_nothing_else_and_heals_without_a_restart(new_tunneld, small_disk):
     daemon = new_tunneld(audit={"directory": str(small_disk.path / "audit")})

@@ -64,7 +64,7 @@ def break_service(daemon, count=6):
 # Status ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_status_shows_a_serving_daemon(ctl, tunneld, token):
     assert call(tunneld, token=token) == 200
     told = ctl.run("status", "--interval", "0", "--output", "json").expect(OK).json()
@@ -77,7 +77,7 @@ def test_status_shows_a_serving_daemon(ctl, tunneld, token):
         assert re.search(rf"^  {word} ", shown.out, re.M), shown
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_without_a_token_status_tells_what_one_would_add(ctl):
     shown = ctl.with_environment(TUNNEL_TOKEN=None).run("status", "--interval", "0").expect(OK)
     assert ": serving" in shown.out and "TUNNEL_TOKEN_FILE" in shown.err
@@ -160,7 +160,7 @@ class Terminal:
         return self.process.returncode
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 @pytest.mark.parametrize("command", [("top",), ("status", "--watch")])
 @pytest.mark.parametrize("keys, status", [(b"q", OK), (b"\x03", INTERRUPTED)])
 def test_the_terminal_is_put_back(ctl, command, keys, status):
@@ -280,7 +280,7 @@ def test_the_log_level_is_set_for_a_time(own):
     assert ctl.run("log-level", "get").expect(OK).out == "DEBUG\n"
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_drain_ends_the_daemon(own):
     daemon, ctl = own()
     ctl.run("drain").expect(USAGE)
@@ -325,7 +325,7 @@ async def test_a_connection_is_closed_from_afar(ctl, tunneld, token):
 # Audit ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_the_audit_log_verifies_and_is_searched(own):
     daemon, ctl = own()
     assert call(daemon) == 200
