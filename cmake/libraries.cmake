@@ -10,9 +10,7 @@ find_package(CLI11 2.1 REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED COMPONENTS core)
 find_package(ZLIB REQUIRED)
 find_path(PROTOZERO_INCLUDE_DIR protozero/pbf_writer.hpp REQUIRED)  # header-only, without a CMake package
-if(NOT TUNNEL_FUZZ)
-  find_package(GTest 1.12 REQUIRED)
-endif()
+find_package(GTest 1.12 REQUIRED)
 
 # Boost.Asio is used header-only with coroutines; no deprecated interfaces.
 add_library(project_asio INTERFACE)

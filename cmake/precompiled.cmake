@@ -33,7 +33,5 @@ if(TUNNEL_PCH)
   set(common_headers algorithm chrono cstdint functional map memory optional span string string_view utility
     variant vector boost/asio.hpp boost/asio/experimental/awaitable_operators.hpp tl/expected.hpp)
   precompiled_header(precompiled_code "" ${common_headers})
-  if(NOT TUNNEL_FUZZ)
-    precompiled_header(precompiled_tests "GTest::gmock;GTest::gtest_main" ${common_headers} gmock/gmock.h gtest/gtest.h)
-  endif()
+  precompiled_header(precompiled_tests "GTest::gmock;GTest::gtest_main" ${common_headers} gmock/gmock.h gtest/gtest.h)
 endif()

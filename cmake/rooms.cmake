@@ -83,7 +83,6 @@ function(fuzz_targets folder)
     list(APPEND names ${name})
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
   endforeach()
-  # Rooms without a target need not be compiled: only `fuzz` is built.
   add_custom_target(fuzz DEPENDS ${names})
 endfunction()
 

@@ -26,6 +26,7 @@ SANITIZERS = {
                         "check_initialization_order=1:log_path={report}",
         "LSAN_OPTIONS": f"suppressions={ROOT / 'tests' / 'leaks.supp'}:print_suppressions=0",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:log_path={report}",
+        "ASAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-16",
     },
     "tsan": {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:log_path={report}"},
 }
@@ -201,6 +202,8 @@ def unit(preset):
         wrong = build(preset)
         if wrong:
             return failed(name, wrong)
+        for old in (ROOT / "build" / preset).glob("profiles/*"):  # counts of earlier runs, and of an earlier build
+            old.unlink()
         env, folder = sanitized(preset, name)
         junit = LOGS / f"{name}.xml"
         count = counted(name, tsan_prefix(preset) + ["ctest", "--test-dir", f"build/{preset}", "-j2",
@@ -237,43 +240,47 @@ DECISIONS = ["tunneld/access/rate_limits", "tunneld/access/penalty_box", "tunnel
              "tunneld/access/connection_quotas", "tunneld/access/client_address", "tunneld/access/revocations",
              "tunneld/tunnel/fair_queue", "tunneld/tunnel/flow_level", "tunneld/tunnel/queue_ledger"]
 LEAST_LINES, LEAST_BRANCHES = 80, 90  # per cent
+_ran = set()  # suites
 
 
 def coverage(name):
-    """Unit tests and short end-to-end tests on a build that counts, and then the share that they reached."""
-    wrong = build("coverage")
+    """How much of the code the suites asan and asan-e2e have reached; they must have run before it."""
+    if not {"asan", "asan-e2e"} <= _ran:
+        return failed(name, "it judges what was counted: run scripts/test asan asan-e2e coverage")
+    programs = sorted(path for path in (ROOT / "build/asan/bin").iterdir()
+                      if path.name in PROGRAMS or path.name.startswith("test_"))
+    counts = sorted((ROOT / "build/asan/profiles").glob("*.profraw"))
+    merged = LOGS / "coverage.profdata"
+    log = fresh(name)
+    wrong = call(["llvm-profdata-16", "merge", "-o", str(merged), *map(str, counts)], log, 5 * 60)
     if wrong:
-        return failed(name, wrong)
-    for old in ROOT.glob("build/coverage/**/*.gcda"):
-        old.unlink()
-    count = unit("coverage")(f"{name}-unit")
-    count.add(pytest("tests/e2e", preset="coverage", only="short or short_client")(f"{name}-e2e"))
-    summary = LOGS / "coverage.json"
-    summary.unlink(missing_ok=True)
-    log = fresh("coverage")
-    wrong = call(["gcovr", "-j", "2", "--root", ".", "--filter", "tunneld/", "--filter", "tunnelctl/", "--filter", "common/",
-                  "--exclude-throw-branches", "--exclude-unreachable-branches", "--json-summary", str(summary),
-                  "--json-summary-pretty", "--txt", str(LOGS / "coverage.txt"), "build/coverage"], log, 10 * 60)
-    if wrong:
-        count.add(failed(f"{name}: gcovr", f"{wrong}:\n{tail(log)}"))
-        return count
-    files = json.loads(summary.read_text())["files"]
+        return failed(name, f"llvm-profdata-16: {wrong}:\n{tail(log)}")
+    told = subprocess.run(["llvm-cov-16", "export", "-summary-only", "-instr-profile", str(merged), str(programs[0]),
+                           *(f"-object={path}" for path in programs[1:]), *(str(ROOT / part) for part in
+                           ("common", *PROGRAMS))], capture_output=True, text=True, timeout=10 * 60)
+    if told.returncode:
+        return failed(name, f"llvm-cov-16: exit status {told.returncode}:\n{told.stderr[-2000:]}")
+    files = {str(Path(one["filename"]).relative_to(ROOT)): one["summary"]
+             for one in json.loads(told.stdout)["data"][0]["files"]}
+    (LOGS / "coverage.txt").write_text("".join(
+        f"{path} " + " ".join(f"{kind} {one[kind]['covered']}/{one[kind]['count']}" for kind in ("lines", "branches")) + "\n"
+        for path, one in sorted(files.items())))
+    count = Count()
 
     def gate(title, kind, least, chosen):
-        total = sum(one[f"{kind}_total"] for one in chosen)
-        share = 100 * sum(one[f"{kind}_covered"] for one in chosen) / total if total else 0
-        print(f"   {share:.1f} % of the {kind}s of {title}", flush=True)
-        if share < least:
-            worst = sorted(chosen, key=lambda one: one[f"{kind}_covered"] - one[f"{kind}_total"])[:15]
-            rows = [f"{one['filename']}: {one[f'{kind}_covered']} of {one[f'{kind}_total']}" for one in worst]
-            count.add(failed(f"{name}: {title}", f"{share:.1f} % of the {kind}s, {least} % are wanted\n" + "\n".join(rows)))
-        else:
+        total = sum(files[path][kind]["count"] for path in chosen)
+        share = 100 * sum(files[path][kind]["covered"] for path in chosen) / total if total else 0
+        print(f"   {share:.1f} % of the {kind} of {title}", flush=True)
+        if share >= least:
             count.passed += 1
+            return
+        missed = sorted(chosen, key=lambda path: files[path][kind]["covered"] - files[path][kind]["count"])[:15]
+        rows = [f"{path}: {files[path][kind]['covered']} of {files[path][kind]['count']}" for path in missed]
+        count.add(failed(f"{name}: {title}", f"{share:.1f} % of the {kind}, {least} % are wanted\n" + "\n".join(rows)))
 
     for program in PROGRAMS:
-        gate(program, "line", LEAST_LINES, [one for one in files if one["filename"].startswith((f"{program}/", "common/"))])
-    gate("what decides", "branch", LEAST_BRANCHES,
-         [one for one in files if one["filename"].rsplit(".", 1)[0] in DECISIONS])
+        gate(program, "lines", LEAST_LINES, [path for path in files if path.startswith((f"{program}/", "common/"))])
+    gate("what decides", "branches", LEAST_BRANCHES, [path for path in files if path.rsplit(".", 1)[0] in DECISIONS])
     return count
 
 
@@ -282,11 +289,11 @@ def fuzz(name):
     targets = sorted(ROOT.glob("tests/fuzz/*_fuzz.cpp"))
     if not targets:
         return failed(name, "there is no tests/fuzz/*_fuzz.cpp")
-    wrong = build("fuzz")
+    wrong = build("asan")
     if wrong:
         return failed(name, wrong)
     found = ROOT / "build" / "fuzz" / "found"
-    found.mkdir(exist_ok=True)
+    found.mkdir(parents=True, exist_ok=True)
 
     def one(target):
         title = f"{name}: {target.stem}"
@@ -294,7 +301,7 @@ def fuzz(name):
         grown = ROOT / "build" / "fuzz" / "corpus" / target.stem
         grown.mkdir(parents=True, exist_ok=True)
         seeds = ROOT / "tests" / "fuzz" / "corpus" / target.stem
-        wrong = call([f"build/fuzz/bin/{target.stem}", f"-max_total_time={FUZZ_SECONDS}", "-timeout=10",
+        wrong = call([f"build/asan/bin/{target.stem}", f"-max_total_time={FUZZ_SECONDS}", "-timeout=10",
                       "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={found}/{target.stem}-",
                       str(grown)] + ([str(seeds)] if seeds.is_dir() else []), log, FUZZ_SECONDS + 120)
         return failed(title, f"{wrong}:\n{tail(log)}") if wrong else Count(passed=1)
@@ -352,17 +359,17 @@ SUITES = {
     "format": ("clang-format", check_format),
     "syntax": ("shell and Python syntax", check_syntax),
     "unit": ("unit tests, release", unit("release")),
-    "coverage": ("unit and short end-to-end tests, and how much of the code they reach", coverage),
     "scripts": ("scripts, and what the documents promise", pytest("tests/scripts tests/artifacts")),
     "e2e": ("end to end, release", pytest("tests/e2e", preset="release")),
     "asan": ("unit tests under ASan and UBSan", unit("asan")),
     "asan-e2e": ("short end to end under ASan and UBSan", pytest("tests/e2e", preset="asan", only="short or short_client")),
+    "coverage": ("how much of the code asan and asan-e2e reached", coverage),
     "tsan": ("unit tests under TSan", unit("tsan")),
     "tsan-e2e": ("short end to end under TSan", pytest("tests/e2e", preset="tsan", only="short")),
     "fuzz": ("fuzz targets, a short run each", fuzz),
     "e2e-short": ("short end to end, release", pytest("tests/e2e", preset="release", only="short or short_client")),
 }
-# The coverage suite runs the unit tests too.
+# The unit tests run under the sanitizers.
 EVERYTHING = [name for name in SUITES if name not in ("unit", "e2e-short")]
 QUICK = ["format", "syntax", "unit", "scripts", "e2e-short"]
 
@@ -393,6 +400,7 @@ def main(arguments):
         print(f"   {count.passed} passed, {len(count.failures)} failed, {len(count.skips)} skipped "
               f"in {time.monotonic() - started:.0f} s", flush=True)
         total.add(count)
+        _ran.add(name)
 
     if total.failures:
         print("\n== failed")

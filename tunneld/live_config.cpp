@@ -1,6 +1,7 @@
 #include "tunneld/live_config.h"
 
 #include <algorithm>
+#include <iterator>
 #include <sstream>
 #include <utility>
 
@@ -233,6 +234,9 @@ Done<ConfigChanges> LiveConfig::put(const std::optional<std::string>& if_match, 
     }
   }
   if (!wrong.empty()) {
+    // All that is wrong at once: also what only shows when the good ones are put together.
+    if (auto rest = build(sources_, overlay); !rest)
+      std::ranges::copy(lines_of(rest.error().message), std::back_inserter(wrong));
     wrong.insert(wrong.end(), fixed.begin(), fixed.end());
     return refuse(Code::bad_request, 400, wrong.front(), wrong);
   }

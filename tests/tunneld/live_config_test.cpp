@@ -162,6 +162,7 @@ TEST_F(LiveConfiguration, BadChangesNameEveryFaultAndChangeNothing) {
       {R"({"upstreams":[]})", 409, {"upstreams: is a list"}},
       {R"({"threads":4,"drain_timeout":"40s"})", 409, {"threads"}},
       {R"({"threads":4,"nothing":1})", 400, {"nothing", "threads"}},
+      {R"({"tiers.free.queue":5,"nothing":1})", 400, {"nothing", "tiers.free.queue: \"5\" is out of range"}},
       {R"({"threads":null})", 409, {"threads"}},
       {R"({"request":{"slow":"1s"}})", 400, {"request"}},
   };
