@@ -8,6 +8,7 @@
 
 #include "common/config_values.h"
 #include "common/log.h"
+#include "common/sanitizer.h"
 #include "tunneld/access/local_issuer.h"
 #include "tunneld/build.h"
 
@@ -30,10 +31,8 @@ struct LogEnd {
 }  // namespace
 
 Result<App::End> serve(const ConfigSource& source) {
-#ifndef __SANITIZE_ADDRESS__  // whose leak check has to look into this process
   // No core dump and no debugger of the same user: memory holds tokens and keys.
-  ::prctl(PR_SET_DUMPABLE, 0);
-#endif
+  if (!sanitizer::kUsed) ::prctl(PR_SET_DUMPABLE, 0);
   ::signal(SIGPIPE, SIG_IGN);
   auto manager = ServiceManager::from_environment();
   const LogEnd log_end;

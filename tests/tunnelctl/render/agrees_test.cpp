@@ -137,7 +137,7 @@ TEST_F(Agrees, RulesOfGrafanasFiles) {
         rule["data"][i]["model"] = from["data"][i]["model"];
       if (rule.contains("dashboardUid")) {
         EXPECT_EQ(rule["dashboardUid"], rule["annotations"]["__dashboardUid__"]);
-        EXPECT_EQ(rule["panelId"].dump(), rule["annotations"]["__panelId__"]);
+        EXPECT_EQ(Json(rule["panelId"].dump()), rule["annotations"]["__panelId__"]);
         rule.erase("dashboardUid");
         rule.erase("panelId");
       }

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/sanitizer.h"
 #include "tunneld/access/token_bucket.h"
 
 namespace tunneld::access {
@@ -311,9 +312,7 @@ TEST(RateLimits, AreNotShakenOffByAFloodOfOtherAddresses) {
 }
 
 TEST(RateLimits, OfAMillionSpoofedAddressesCostLessThan32MiB) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "sanitizers keep their own books in memory";
-#endif
+  if (sanitizer::kUsed) GTEST_SKIP() << "sanitizers keep their own books in memory";
   malloc_trim(0);
   const auto before = resident_kib();
   ASSERT_GT(before, 0U);
