@@ -217,7 +217,7 @@ def unit(preset):
 PROGRAMS = ("tunneld", "tunnelctl")
 
 
-def pytest(folders, preset=None, workers=2, only=None, seconds=15 * 60):
+def pytest(folders, preset=None, workers=4, only=None, seconds=15 * 60):
     def run(name):
         # The TSan build leaves one of the programs out; it and the others need their unit tests anyway.
         wrong = build(preset, *(PROGRAMS if preset == "release" else ())) if preset else None

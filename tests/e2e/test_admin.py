@@ -223,6 +223,8 @@ def test_the_log_level_changes_while_it_runs(new_tunneld):
             connection.read_answer()
 
     call("while-quiet")
+    # What is to be said of it is said when its connection has gone, not when its answer has come.
+    wait_until(lambda: json.loads(daemon.admin("/api/tunnel/connections", token=admin)[1])["total"] == 0, 10, "nobody is there")
     assert daemon.admin(path, method="PUT", token=admin, body={"level": "DEBUG"})[0] == 200
     call("while-loud")
     wait_until(lambda: "while-loud" in daemon.program.output(), 10, "the request is logged")
