@@ -28,7 +28,8 @@ SANITIZERS = {
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:log_path={report}",
         "ASAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-16",
     },
-    "tsan": {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:log_path={report}"},
+    "tsan": {"TSAN_OPTIONS": f"suppressions={ROOT / 'tests' / 'races.supp'}:print_suppressions=0:"
+                             "halt_on_error=1:second_deadlock_stack=1:log_path={report}"},
 }
 
 
