@@ -5,7 +5,6 @@
 
 #include "common/log.h"
 #include "tunneld/access/bearer.h"
-#include "tunneld/admin/user_table.h"
 
 namespace tunneld {
 
@@ -166,12 +165,11 @@ void Admission::note_failure(const Authenticator::Failure& failure, const std::s
 
 void Admission::note_sight(const Authenticator::Caller& caller, const std::string& address) const {
   if (!caller.first_sight || parts_.audit == nullptr) return;
-  const auto& principal = caller.principal();
-  parts_.audit->write("auth.accepted", {{"principal", admin::principal_hash(principal.key())},
+  parts_.audit->write("auth.accepted", {{"principal", caller.token->principal_hash},
                                         {"peer", address},
                                         {"kid", caller.token->key_id},
                                         {"alg", access::name(caller.token->algorithm)},
-                                        {"iss", principal.issuer}});
+                                        {"iss", caller.principal().issuer}});
 }
 
 tunnel::Served<std::shared_ptr<const access::VerifiedToken>> Admission::renew(
@@ -181,7 +179,7 @@ tunnel::Served<std::shared_ptr<const access::VerifiedToken>> Admission::renew(
     note_failure(judged.error(), address, access::Address::parse(address));
     return tl::unexpected(std::move(judged.error().refusal));
   }
-  if (judged->principal().key() != principal.key())
+  if (judged->token->principal_key != principal.key())
     return tunnel::refuse(Code::forbidden, "the token is of another issuer or subject than this stream's");
   note_sight(*judged, address);
   return std::move(judged->token);
@@ -211,7 +209,7 @@ tl::expected<Admission::Admitted, Admission::Denied> Admission::admit(const tunn
   note_sight(caller, address);
   const auto& principal = caller.principal();
   const auto now = std::chrono::steady_clock::now();
-  auto rate = parts_.rates.take(principal.key(), principal.tier, now);
+  auto rate = parts_.rates.take(caller.token->principal_key, principal.tier, now);
   const char* scope = "user";
   Denied denied{{Code::rate_limited, "more requests than the tier allows"}, rate};
   if (rate.allowed) {

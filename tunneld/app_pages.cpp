@@ -75,7 +75,7 @@ admin::Sources App::admin_sources() {
   sources.refused = [this](tunnel::Code code) { metrics_->error_answered(code); };
   sources.compat_metrics = config().metrics_compat;
   sources.acting = [this](const access::Principal& principal) {
-    acting_ = admin::principal_hash(principal.key());
+    acting_ = access::principal_hash(principal.key());
   };
   sources.called = [this](const admin::AdminCall& call) { report_admin_call(call); };
   add_config_sources(sources);
@@ -149,7 +149,7 @@ void App::add_protection_sources(admin::Sources& sources) {
     access::Principal whose;
     whose.issuer = entry.issuer;
     whose.subject = entry.subject;
-    const auto principal = entry.subject.empty() ? std::string() : admin::principal_hash(whose.key());
+    const auto principal = entry.subject.empty() ? std::string() : access::principal_hash(whose.key());
     auto added = revocations_->add(std::move(entry), std::chrono::system_clock::now());
     if (!added) return added;
     // Streams are looked at now rather than with the next tick.
@@ -166,7 +166,7 @@ void App::report_admin_call(const admin::AdminCall& call) {
   auto* audit = records_->audit();
   if (audit == nullptr || (!call.notable && !config().audit.requests)) return;
   const std::string principal =
-      call.principal == nullptr ? std::string() : admin::principal_hash(call.principal->key());
+      call.principal == nullptr ? std::string() : access::principal_hash(call.principal->key());
   const std::string code(call.refused ? tunnel::facts(*call.refused).name : "");
   const bool denied = call.status == 401 || call.status == 403;
   audit->write(denied ? "admin.denied" : "admin.call", {{"method", call.method},

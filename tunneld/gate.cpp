@@ -29,6 +29,9 @@ struct Gate::Visit {
   }
   const access::Principal& principal() const { return caller.principal(); }
   bool known() const { return caller.token != nullptr; }
+  // Once known.
+  const std::string& key() const { return caller.token->principal_key; }
+  const std::string& hash() const { return caller.token->principal_hash; }
   /// handle() was cancelled: the caller left (or the daemon closes all). Whatever waited then has ended
   /// with an error of its own making or with an exception, and neither says anything of the service.
   bool abandoned() const { return cancellation.cancelled() != tunnel::asio::cancellation_type::none; }
@@ -54,9 +57,7 @@ struct Gate::Visit {
 
   // What the record's views point into.
   std::string address;
-  std::string key;  // Principal::key()
   std::string service;
-  std::string hash;
   std::string why;
 };
 
@@ -219,7 +220,7 @@ void Gate::finish(Visit& visit) const {
     const auto now = std::chrono::system_clock::now();
     if (!stream || record.status != 101)
       common_.users.request_finished(
-          visit.key,
+          visit.key(),
           {visit.principal().tier,
            visit.finished ? visit.finished->outcome == tunnel::Outcome::error : !record.code.empty(),
            record.took, record.from_caller_bytes, record.from_service_bytes},
@@ -250,10 +251,9 @@ std::optional<Refusal> Gate::admit(HttpExchange& exchange, Visit& visit) const {
   }
   visit.caller = std::move(admitted->caller);
   visit.rate = admitted->rate;
-  visit.key = visit.principal().key();
-  visit.record.principal_hash = visit.hash = admin::principal_hash(visit.key);
+  visit.record.principal_hash = visit.hash();
   exchange.authenticated(visit.principal().tier);
-  exchange.identified(visit.hash);
+  exchange.identified(visit.hash());
   if (common_.unaudited.load(std::memory_order_relaxed))
     return Refusal{Code::unavailable, "the audit log cannot be written", std::chrono::seconds(5)};
   return std::nullopt;
@@ -267,7 +267,7 @@ tunnel::Served<const tunnel::Service*> Gate::find_service(HttpExchange& exchange
   if (!service) {
     if (common_.audit != nullptr)
       common_.audit->write("service.denied",
-                           {{"principal", visit.hash}, {"service", name}, {"peer", visit.address}});
+                           {{"principal", visit.hash()}, {"service", name}, {"peer", visit.address}});
     return service;
   }
   visit.service = (*service)->name;
@@ -278,7 +278,7 @@ tunnel::Served<const tunnel::Service*> Gate::find_service(HttpExchange& exchange
 
 tunnel::Served<access::ConnectionQuotas::Place> Gate::reserve_connection(Visit& visit) const {
   const auto limit = tier_of(visit.principal()).connections;
-  auto place = common_.connections.reserve(visit.key, limit);
+  auto place = common_.connections.reserve(visit.key(), limit);
   if (place) return place;
   common_.observer.rate_limited("connections", visit.principal().tier);
   return tl::unexpected(Refusal{Code::too_many_connections,
@@ -288,7 +288,7 @@ tunnel::Served<access::ConnectionQuotas::Place> Gate::reserve_connection(Visit& 
 
 tunnel::Served<Gate::Breakers::Permit> Gate::ask_breaker(const Visit& visit,
                                                          const tunnel::Service& service) const {
-  auto asked = common_.breakers.admit({visit.key, service.upstream, service.name}, Clock::now());
+  auto asked = common_.breakers.admit({visit.key(), service.upstream, service.name}, Clock::now());
   if (auto* permit = std::get_if<Breakers::Permit>(&asked)) return std::move(*permit);
   const auto wait = std::chrono::ceil<std::chrono::seconds>(std::get<Breakers::Open>(asked).retry_after);
   return tl::unexpected(Refusal{Code::circuit_open, "service " + service.name + " failed repeatedly",
@@ -414,7 +414,7 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
   }
   begin_trace(head, visit);
 
-  const ActiveUsers::Stay stay(users_, visit.key);
+  const ActiveUsers::Stay stay(users_, visit.key());
   common_.observer.request_started(principal.tier);
   visit.finished.emplace();
   tunnel::ForwardTimes times;
@@ -546,7 +546,7 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
   }
   begin_trace(head, visit);
 
-  const ActiveUsers::Stay stay(users_, visit.key);
+  const ActiveUsers::Stay stay(users_, visit.key());
   tunnel::ForwardTimes times;
   tunnel::OpenReport report;
   const tunnel::OpenRequest wanted{.principal = principal,
@@ -588,14 +588,14 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
     co_return;
   }
   visit.record.status = 101;
-  common_.users.connection_opened(visit.key, principal.tier, std::chrono::system_clock::now());
+  common_.users.connection_opened(visit.key(), principal.tier, std::chrono::system_clock::now());
   if (common_.audit != nullptr && options_.audit_requests)
-    common_.audit->write("stream.opened", {{"principal", visit.hash},
+    common_.audit->write("stream.opened", {{"principal", visit.hash()},
                                            {"service", visit.service},
                                            {"peer", visit.address},
                                            {"correlation_id", visit.record.correlation_id}});
   const auto end = co_await relay_stream(**websocket, **channel, visit, accept.control_messages);
-  common_.users.connection_closed(visit.key, end.from_caller_bytes, end.from_service_bytes,
+  common_.users.connection_closed(visit.key(), end.from_caller_bytes, end.from_service_bytes,
                                   std::chrono::system_clock::now());
   visit.record.from_caller_bytes = end.from_caller_bytes;
   visit.record.from_service_bytes = end.from_service_bytes;
@@ -652,12 +652,12 @@ tunnel::asio::awaitable<void> Gate::serve_me(HttpExchange& exchange, Visit& visi
   const admin::MeLimits limits{.requests_per_minute = visit.rate->limit,
                                .requests_remaining = visit.rate->remaining,
                                .connections = tier.connections,
-                               .connections_open = common_.connections.held(visit.key),
+                               .connections_open = common_.connections.held(visit.key()),
                                .queue = tier.queue,
-                               .queue_waiting = common_.queue.waiting(visit.key),
-                               .flow = tunnel::to_string(common_.queue.level(visit.key))};
+                               .queue_waiting = common_.queue.waiting(visit.key()),
+                               .flow = tunnel::to_string(common_.queue.level(visit.key()))};
   admin::Answer answer{.body =
-                           admin::me_body(visit.principal(), common_.users.find(visit.key), limits).dump()};
+                           admin::me_body(visit.principal(), common_.users.find(visit.key()), limits).dump()};
   co_await serve_page(exchange, visit, std::move(answer));
 }
 

@@ -71,7 +71,7 @@ Records::~Records() = default;
 void Records::breaker_changed(const access::CircuitBreakers::Change& change) {
   const auto& breaker = change.breaker;
   metrics_.breaker_changed(to_string(breaker.state));
-  const auto hash = admin::principal_hash(breaker.principal);
+  const auto hash = access::principal_hash(breaker.principal);
   const std::string last = breaker.last_errors.empty() ? "" : breaker.last_errors.back();
   logging::warn("breaker", std::string("circuit ") + to_string(breaker.state),
                 {{"breaker", breaker.id},
@@ -129,7 +129,7 @@ void Records::upstream_changed(std::size_t thread, std::string_view upstream, bo
 }
 
 void Records::queue_level(const std::string& principal_key, tunnel::FlowLevel level, double fill) {
-  auto principal = admin::principal_hash(principal_key);
+  auto principal = access::principal_hash(principal_key);
   {
     const std::lock_guard lock(mutex_);
     if (level < tunnel::FlowLevel::pause) {
@@ -160,7 +160,7 @@ void Records::limit_met(std::string_view scope, const access::Principal& princip
     untold = std::exchange(limits_untold_, 0);
   }
   audit_->write("limit.exceeded", {{"scope", scope},
-                                   {"principal", admin::principal_hash(principal.key())},
+                                   {"principal", access::principal_hash(principal.key())},
                                    {"peer", address},
                                    {"untold_before", untold}});
 }

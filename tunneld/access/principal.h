@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tunneld::access {
@@ -35,5 +36,9 @@ struct Principal {
     return false;
   }
 };
+
+/// What stands for a principal wherever people read: the first 64 bits of the SHA-256 of its key, as 16
+/// hex digits.
+std::string principal_hash(std::string_view key);
 
 }  // namespace tunneld::access

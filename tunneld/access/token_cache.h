@@ -21,6 +21,9 @@ struct VerifiedToken {
   Principal principal;
   std::string key_id;  // empty when the token named none
   Algorithm algorithm = Algorithm::eddsa;
+  // Of the principal; made once, as every request needs them.
+  std::string principal_key;
+  std::string principal_hash;
 };
 
 /// Verified tokens by SHA-256 of their text, so that neither memory nor a core dump of the table holds

@@ -189,7 +189,10 @@ tl::expected<VerifiedToken, Rejection> TokenVerifier::verify_fresh(
 
   auto principal = principal_from(parts->payload, options_, wall);
   if (!principal) return reject(principal.error());
-  return VerifiedToken{std::move(*principal), rejection.claimed_kid, *algorithm};
+  auto whose = principal->key();
+  auto hash = principal_hash(whose);
+  return VerifiedToken{std::move(*principal), rejection.claimed_kid, *algorithm, std::move(whose),
+                       std::move(hash)};
 }
 
 TokenVerifier::Snapshot TokenVerifier::snapshot() const {

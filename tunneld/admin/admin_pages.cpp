@@ -300,7 +300,7 @@ Answer AdminHandler::breakers_page(Call&) {
                     {"state", access::to_string(breaker.state)},
                     {"upstream", breaker.upstream},
                     {"service", breaker.service},
-                    {"principal", principal_hash(breaker.principal)},
+                    {"principal", access::principal_hash(breaker.principal)},
                     {"failures", breaker.failures_in_a_row},
                     {"successes", breaker.successes_in_a_row},
                     {"refused", breaker.refused},

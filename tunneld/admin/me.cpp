@@ -28,7 +28,7 @@ Json me_body(const access::Principal& principal, const std::optional<UserTable::
              const MeLimits& limits) {
   Json body;
   body["timestamp"] = rfc3339(std::chrono::system_clock::now());
-  body["principal"] = principal_hash(principal.key());
+  body["principal"] = access::principal_hash(principal.key());
   body["subject"] = principal.subject;
   body["issuer"] = principal.issuer;
   body["tier"] = access::to_string(principal.tier);

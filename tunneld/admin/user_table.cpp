@@ -6,8 +6,6 @@
 #include <unordered_map>
 #include <utility>
 
-#include "common/sha256.h"
-
 namespace tunneld::admin {
 namespace {
 
@@ -19,10 +17,6 @@ std::size_t shard_of(std::string_view key) {
 }
 
 }  // namespace
-
-std::string principal_hash(std::string_view key) {
-  return to_hex(sha256(key)).substr(0, 16);
-}
 
 struct UserTable::Entry {
   std::string key;
@@ -57,7 +51,7 @@ void UserTable::change(std::string_view key, WallTime now, const Change& apply) 
     } else {
       auto& entry = shard.by_age.emplace_front();
       entry.key = key;
-      entry.usage.hash = principal_hash(key);
+      entry.usage.hash = access::principal_hash(key);
       entry.usage.first_seen = now;
       shard.by_key.emplace(entry.key, shard.by_age.begin());
       added = true;

@@ -14,10 +14,6 @@
 
 namespace tunneld::admin {
 
-/// What stands for a principal wherever people read: the first 64 bits of the SHA-256 of its key, as 16
-/// hex digits.
-std::string principal_hash(std::string_view key);
-
 /// What each principal did since it was first seen here. Bounded: past `max_users` the one not seen for
 /// longest goes, and begins anew if it comes back. Never a source of metrics' labels.
 /// Any thread; a call costs one look-up under a lock that a sixteenth of the users share.

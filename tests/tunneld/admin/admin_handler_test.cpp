@@ -508,12 +508,12 @@ TEST_F(AdminPages, UsersAreToldByTheirHashes) {
   EXPECT_EQ(body["total"], 2);
   ASSERT_EQ(body["users"].size(), 1U);
   const auto& alice = body["users"][0];
-  EXPECT_EQ(alice["principal"], principal_hash(key));
+  EXPECT_EQ(alice["principal"], access::principal_hash(key));
   EXPECT_EQ(alice["tier"], "premium");
   EXPECT_EQ(alice["requests"], 2);
   EXPECT_EQ(alice["errors"], 1);
   EXPECT_EQ(alice["meanMs"], 20.0);
-  const auto one = send("GET", "/api/tunnel/metrics/user/" + principal_hash(key));
+  const auto one = send("GET", "/api/tunnel/metrics/user/" + access::principal_hash(key));
   EXPECT_EQ(nlohmann::json::parse(one.body)["requests"], 2);
   EXPECT_EQ(send("GET", "/api/tunnel/metrics/user/0000000000000000").answered.status, 404U);
   EXPECT_EQ(send("GET", "/api/tunnel/metrics/user/").answered.status, 404U);
@@ -534,7 +534,7 @@ TEST_F(AdminPages, BreakersAreListedAndReset) {
   EXPECT_THAT(list.body, testing::Not(testing::HasSubstr("alice")));
   const auto one = nlohmann::json::parse(list.body)["breakers"][0];
   EXPECT_EQ(one["state"], "half_open");
-  EXPECT_EQ(one["principal"], principal_hash(breaker.principal));
+  EXPECT_EQ(one["principal"], access::principal_hash(breaker.principal));
   EXPECT_TRUE(one["openedAt"].is_string());
   EXPECT_TRUE(one["nextProbe"].is_null());
   EXPECT_EQ(one["lastErrors"].size(), 1U);

@@ -33,7 +33,7 @@ TEST(Me, TellsACallerWhatItMayDoAndWhatOfItIsUsed) {
   limits.flow = "slow_down";
   const auto body = me_body(ann(), usage, limits);
   EXPECT_EQ(body["subject"], "ann");
-  EXPECT_EQ(body["principal"], principal_hash(ann().key()));
+  EXPECT_EQ(body["principal"], access::principal_hash(ann().key()));
   EXPECT_EQ(body["tier"], "premium");
   EXPECT_EQ(body["tokenExpires"], "2026-03-01T00:00:00.000Z");
   EXPECT_EQ(body["usage"]["requests"], 4);

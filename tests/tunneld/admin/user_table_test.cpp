@@ -50,9 +50,9 @@ TEST(UserTable, KeepsUsersApart) {
 TEST(UserTable, IsFoundByTheHashThatStandsForTheUser) {
   UserTable users;
   users.request_finished("ann", {.tier = Tier::free}, kStart);
-  EXPECT_EQ(principal_hash("ann").size(), 16U);
-  ASSERT_TRUE(users.find_hash(principal_hash("ann")));
-  EXPECT_FALSE(users.find_hash(principal_hash("bob")));
+  EXPECT_EQ(access::principal_hash("ann").size(), 16U);
+  ASSERT_TRUE(users.find_hash(access::principal_hash("ann")));
+  EXPECT_FALSE(users.find_hash(access::principal_hash("bob")));
   EXPECT_FALSE(users.find_hash(""));
   EXPECT_FALSE(users.find_hash("ann"));
 }

@@ -1,0 +1,11 @@
+#include "tunneld/access/principal.h"
+
+#include "common/sha256.h"
+
+namespace tunneld::access {
+
+std::string principal_hash(std::string_view key) {
+  return to_hex(sha256(key)).substr(0, 16);
+}
+
+}  // namespace tunneld::access
