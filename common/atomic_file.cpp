@@ -9,6 +9,8 @@
 #include <string>
 #include <system_error>
 
+#include "common/file_descriptor.h"
+
 namespace atomic_file {
 namespace {
 
@@ -16,20 +18,6 @@ tl::unexpected<Error> failed(const std::filesystem::path& path, const char* step
   return fail(Error::Kind::unavailable,
               path.string() + ": " + step + ": " + std::generic_category().message(error));
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 bool write_all(int fd, std::string_view content) {
   while (!content.empty()) {
@@ -56,7 +44,7 @@ bool rename_new(const std::string& from, const std::string& to) {
 Result<void> write(const std::filesystem::path& path, std::string_view content, mode_t mode,
                    IfThere if_there) {
   std::string temporary = path.string() + ".XXXXXX";
-  const Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // mode 0600
+  const FileDescriptor file(::mkostemp(temporary.data(), O_CLOEXEC));  // mode 0600
   if (file.get() < 0) return failed(path, "cannot create a file beside it", errno);
   const char* step = nullptr;
   if (!write_all(file.get(), content))
@@ -74,7 +62,8 @@ Result<void> write(const std::filesystem::path& path, std::string_view content, 
     return failed(path, step, error);
   }
   const auto parent = path.parent_path();
-  const Descriptor folder(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const FileDescriptor folder(
+      ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.get() < 0 || ::fsync(folder.get()) != 0)
     return failed(path, "written, but its folder cannot be flushed to disk", errno);
   return {};

@@ -11,6 +11,7 @@
 #include <openssl/crypto.h>
 
 #include "common/atomic_file.h"
+#include "common/file_descriptor.h"
 
 namespace {
 
@@ -18,25 +19,11 @@ tl::unexpected<Error> failed(Error::Kind kind, const std::string& path, const ch
   return fail(kind, path + ": " + step + ": " + std::strerror(error));
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 }  // namespace
 
 Result<Secret> read_secret_file(const std::string& path, std::size_t max_bytes) {
   // Non-blocking: a FIFO in the file's place must not hang the start.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0)
     return failed(errno == ENOENT ? Error::Kind::not_found : Error::Kind::denied, path, "cannot open", errno);
   struct stat facts {};

@@ -520,6 +520,7 @@ void App::tick() {
     revocations_seen_ = version;
     on_every_gate([](Gate& gate) { gate.streams().check_revocations(); });
   }
+  if (ticks_ % 60 == 0) memory_return_.look();
   if (ticks_++ % static_cast<std::uint64_t>(admin::History::kEvery.count()) == 0) note_history();
   tick_.expires_after(std::chrono::seconds(1));
   tick_.async_wait([this](boost::system::error_code error) {

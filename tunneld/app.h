@@ -22,6 +22,7 @@
 #include "tunneld/edge/server.h"
 #include "tunneld/gate.h"
 #include "tunneld/live_config.h"
+#include "tunneld/memory_return.h"
 #include "tunneld/records.h"
 #include "tunneld/sd_notify.h"
 #include "tunneld/ssh/identity.h"
@@ -112,6 +113,7 @@ class App {
   boost::asio::steady_timer goodbye_{control_};
   std::string acting_;      // hash of the operator whose call is under way
   bool reloading_ = false;  // the files that settings name are read again too
+  MemoryReturn memory_return_;
   std::uint64_t ticks_ = 0;
   std::uint64_t revocations_seen_ = 0;
   std::atomic<bool> serving_{false};

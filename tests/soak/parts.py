@@ -126,8 +126,11 @@ def connections(site, chosen):
         holder.stdout.close()
         holder.stderr.close()
         wait_until(lambda: daemon.metric("tunnel_active_connections") == 0 and daemon.metric("tunnel_ssh_channels") == 0, 60, "all are closed")
-    left = daemon.open_files() - files
-    site.record("connections.descriptors_left", int(left), "descriptors")
+    began = time.monotonic()
+    # Sessions stay for five minutes, and what is free goes back once a minute.
+    wait_until(lambda: daemon.open_files() <= files + 16, 400, "the sessions that idled are closed")
+    wait_until(lambda: daemon.program.resident_bytes() <= memory + 48 * MIB, 100, "memory is given back")
+    site.record("connections.back_after", round(time.monotonic() - began), "s", descriptors=int(daemon.open_files() - files))
     site.record("connections.memory_after", round(daemon.program.resident_bytes() / MIB, 1), "MiB", before=round(memory / MIB, 1))
     daemon.stop()
 

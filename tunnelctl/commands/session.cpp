@@ -264,6 +264,19 @@ bool Session::names_grafana() {
   return found && *found && !(*found)->grafana_url.empty();
 }
 
+void Session::use_flags(http::TlsFiles& tls, std::chrono::milliseconds& timeout, bool& allow_plain) const {
+  if (!globals.ca_file.empty()) tls.ca = globals.ca_file;
+  if (!globals.certificate_file.empty()) tls.certificate = globals.certificate_file;
+  if (!globals.key_file.empty()) tls.key = globals.key_file;
+  tls.insecure = globals.insecure;
+  tls.ca_setting = "--ca-file";
+  tls.certificate_setting = "--cert-file and --key-file";
+  if (globals.insecure) warn("--insecure: the server is not verified; anybody on the way can read the token");
+  allow_plain = allow_plain || globals.allow_plain;
+  if (globals.timeout_seconds > 0)
+    timeout = std::chrono::milliseconds(static_cast<std::int64_t>(globals.timeout_seconds * 1000));
+}
+
 Result<grafana::Connection> Session::connection() {
   grafana::Connection connection;
   const auto found = context();
@@ -290,16 +303,7 @@ Result<grafana::Connection> Session::connection() {
     if (const auto* password = variable("GRAFANA_PASSWORD")) connection.password = Secret(*password);
   }
   if (globals.org) connection.org = globals.org;
-  if (!globals.ca_file.empty()) connection.tls.ca = globals.ca_file;
-  if (!globals.certificate_file.empty()) connection.tls.certificate = globals.certificate_file;
-  if (!globals.key_file.empty()) connection.tls.key = globals.key_file;
-  connection.tls.insecure = globals.insecure;
-  connection.tls.ca_setting = "--ca-file";
-  connection.tls.certificate_setting = "--cert-file and --key-file";
-  if (globals.insecure) warn("--insecure: the server is not verified; anybody on the way can read the token");
-  connection.allow_plain = connection.allow_plain || globals.allow_plain;
-  if (globals.timeout_seconds > 0)
-    connection.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(globals.timeout_seconds * 1000));
+  use_flags(connection.tls, connection.timeout, connection.allow_plain);
   if (globals.parallel > 0) connection.parallel = globals.parallel;
   return connection;
 }
@@ -331,16 +335,7 @@ Result<tunnel::Connection> Session::tunnel_connection() {
     connection.token = Secret();
     connection.token_file = globals.token_file;
   }
-  if (!globals.ca_file.empty()) connection.tls.ca = globals.ca_file;
-  if (!globals.certificate_file.empty()) connection.tls.certificate = globals.certificate_file;
-  if (!globals.key_file.empty()) connection.tls.key = globals.key_file;
-  connection.tls.insecure = globals.insecure;
-  connection.tls.ca_setting = "--ca-file";
-  connection.tls.certificate_setting = "--cert-file and --key-file";
-  if (globals.insecure) warn("--insecure: the server is not verified; anybody on the way can read the token");
-  connection.allow_plain = connection.allow_plain || globals.allow_plain;
-  if (globals.timeout_seconds > 0)
-    connection.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(globals.timeout_seconds * 1000));
+  use_flags(connection.tls, connection.timeout, connection.allow_plain);
   return connection;
 }
 

@@ -117,6 +117,8 @@ class Session {
   bool names_grafana();
 
  private:
+  /// What the command line says of reaching a server, whichever it is.
+  void use_flags(http::TlsFiles& tls, std::chrono::milliseconds& timeout, bool& allow_plain) const;
   Environment environment_;
   std::optional<Configuration> configuration_;
 };
