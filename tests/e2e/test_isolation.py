@@ -171,6 +171,8 @@ def test_no_users_token_opens_any_page_of_the_operator(crowd):
     assert len(breakers) == USERS
     with RawWebSocket(daemon.connect(tls=False)) as held:
         assert held.open("/ws/echo", users[0].token).status == 101
+        # The 101 may be here before the list says what the connection has become.
+        wait_until(lambda: [one for one in operator.connections() if one["kind"] == "websocket"], 10, "it is listed")
         (mine,) = [one for one in operator.connections() if one["kind"] == "websocket"]
         for user, other in others(users):
             theirs = breakers[f"dead{other.number:02}"]

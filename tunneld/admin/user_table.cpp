@@ -80,8 +80,8 @@ void UserTable::drop_oldest() {
     }
     if (oldest == nullptr) return;
     const std::lock_guard lock(oldest->mutex);
-    // Another thread was faster and emptied it: look again, or the table would stay one too large.
-    if (oldest->by_age.empty()) continue;
+    // It has been seen or dropped meanwhile: look again, or somebody who is here would go.
+    if (oldest->by_age.empty() || oldest->by_age.back().turn != turn) continue;
     oldest->drop_oldest();
     size_.fetch_sub(1, std::memory_order_relaxed);
     return;
