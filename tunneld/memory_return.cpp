@@ -2,18 +2,32 @@
 
 #include <malloc.h>
 
+#include <algorithm>
+
 #include "tunneld/admin/process_info.h"
 
 namespace tunneld {
 
-bool MemoryReturn::look() {
-  // Free to the allocator, whether the system has the pages back already or not.
+namespace {
+
+struct Use {
+  std::uint64_t used = 0;  // by somebody who has not freed it
+  std::uint64_t idle = 0;  // resident beyond that: free pages, but code and stacks too
+};
+Use use_of_memory() {
   const auto heap = ::mallinfo2();
-  if (heap.fordblks < kWorthwhile || heap.fordblks < heap.uordblks / 3) return false;
-  // Only growth brings pages that were not looked at last time.
-  if (admin::read_process_info().resident_bytes < resident_after_ + kWorthwhile / 2) return false;
+  const std::uint64_t used = heap.uordblks + heap.hblkhd;
+  const auto resident = admin::read_process_info().resident_bytes;
+  return {used, resident > used ? resident - used : 0};
+}
+
+}  // namespace
+
+bool MemoryReturn::look() {
+  const auto use = use_of_memory();
+  if (use.idle < kept_ + std::max(kWorthwhile, use.used / 3)) return false;
   ::malloc_trim(0);
-  resident_after_ = admin::read_process_info().resident_bytes;
+  kept_ = use_of_memory().idle;
   return true;
 }
 

@@ -11,14 +11,14 @@ namespace tunneld {
 /// Threads: one; others may allocate meanwhile, and wait while their arena is gone through.
 class MemoryReturn {
  public:
-  /// Call it now and then, such as once a minute: it returns pages when more than `kWorthwhile` are free,
-  /// more than a third of what is used, and the process has grown since the last time. True when it did.
+  /// Call it now and then, such as once a minute: it returns pages when more has come free since the
+  /// last time than `kWorthwhile` and a third of what is used. True when it did.
   bool look();
 
   static constexpr std::uint64_t kWorthwhile = 32 * 1024 * 1024;
 
  private:
-  std::uint64_t resident_after_ = 0;
+  std::uint64_t kept_ = 0;  // resident and not used after the last time
 };
 
 }  // namespace tunneld
