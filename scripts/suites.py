@@ -360,7 +360,7 @@ SUITES = {
     "format": ("clang-format", check_format),
     "syntax": ("shell and Python syntax", check_syntax),
     "unit": ("unit tests, release", unit("release")),
-    "scripts": ("scripts, and what the documents promise", pytest("tests/scripts tests/artifacts")),
+    "scripts": ("scripts, and what the documents promise", pytest("tests/scripts tests/artifacts", preset="release")),
     "e2e": ("end to end, release", pytest("tests/e2e", preset="release")),
     "asan": ("unit tests under ASan and UBSan", unit("asan")),
     "asan-e2e": ("short end to end under ASan and UBSan", pytest("tests/e2e", preset="asan", only="short or short_client")),
