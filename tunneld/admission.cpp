@@ -24,7 +24,7 @@ Result<std::shared_ptr<const Policy>> Policy::make(const std::vector<tunnel::Ser
   return policy;
 }
 
-tunnel::Served<const tunnel::Service*> Policy::authorise(const access::Principal& principal,
+tunnel::Served<const tunnel::Service*> Policy::authorise(const tunnel::Principal& principal,
                                                          std::string_view name) const {
   const auto found = services_.find(name);
   const auto* entry = found == services_.end() ? nullptr : &found->second;
@@ -120,10 +120,10 @@ std::string Admission::address_of(const tunnel::RequestHead& head, const std::st
   std::vector<std::string_view> hops;
   for (const auto& field : head.fields)
     if (tunnel::same_name(field.name, "x-forwarded-for")) hops.push_back(field.value);
-  return access::client_address(peer, hops, parts_.proxies);
+  return tunnel::client_address(peer, hops, parts_.proxies);
 }
 
-std::optional<Refusal> Admission::check_address(const std::optional<access::Address>& address) const {
+std::optional<Refusal> Admission::check_address(const std::optional<tunnel::Address>& address) const {
   if (!address) return std::nullopt;  // a local socket has none
   const auto now = std::chrono::steady_clock::now();
   const auto verdict = parts_.penalty.check(*address, now);
@@ -137,14 +137,14 @@ std::optional<Refusal> Admission::check_address(const std::optional<access::Addr
 }
 
 std::optional<Admission::Denied> Admission::admit_stranger(const std::string& address) const {
-  auto why = check_address(access::Address::parse(address));
+  auto why = check_address(tunnel::Address::parse(address));
   if (!why) return std::nullopt;
-  parts_.observer.rate_limited("ip", access::Tier::free);
+  parts_.observer.rate_limited("ip", tunnel::Tier::free);
   return Denied{std::move(*why)};
 }
 
 void Admission::note_failure(const Authenticator::Failure& failure, const std::string& address,
-                             const std::optional<access::Address>& parsed) const {
+                             const std::optional<tunnel::Address>& parsed) const {
   if (!failure.why) return;
   const auto& why = *failure.why;
   if (parts_.audit != nullptr)
@@ -173,10 +173,10 @@ void Admission::note_sight(const Authenticator::Caller& caller, const std::strin
 }
 
 tunnel::Served<std::shared_ptr<const access::VerifiedToken>> Admission::renew(
-    const access::Principal& principal, std::string_view token, const std::string& address) const {
+    const tunnel::Principal& principal, std::string_view token, const std::string& address) const {
   auto judged = parts_.authenticator.authenticate(token);
   if (!judged) {
-    note_failure(judged.error(), address, access::Address::parse(address));
+    note_failure(judged.error(), address, tunnel::Address::parse(address));
     return tl::unexpected(std::move(judged.error().refusal));
   }
   if (judged->token->principal_key != principal.key())
@@ -187,13 +187,13 @@ tunnel::Served<std::shared_ptr<const access::VerifiedToken>> Admission::renew(
 
 tl::expected<Admission::Admitted, Admission::Denied> Admission::admit(const tunnel::RequestHead& head,
                                                                       const std::string& address) const {
-  const auto parsed = access::Address::parse(address);
+  const auto parsed = tunnel::Address::parse(address);
   Authenticator::Caller caller;
   if (auto refused = check_address(parsed)) {
     // Somebody else's guessing behind the same address must not lock out those who are signed in.
     auto known = parts_.authenticator.recall(head);
     if (!known) {
-      parts_.observer.rate_limited("ip", access::Tier::free);
+      parts_.observer.rate_limited("ip", tunnel::Tier::free);
       return tl::unexpected(Denied{std::move(*refused)});
     }
     caller = std::move(*known);

@@ -11,18 +11,18 @@
 #include <vector>
 
 #include "common/result.h"
+#include "tunnel/client_address.h"
+#include "tunnel/dialer.h"
+#include "tunnel/forwarded_head.h"
+#include "tunnel/http1.h"
+#include "tunnel/observer.h"
+#include "tunnel/refusal.h"
 #include "tunneld/access/authorization.h"
-#include "tunneld/access/client_address.h"
 #include "tunneld/access/penalty_box.h"
 #include "tunneld/access/rate_limits.h"
 #include "tunneld/access/revocations.h"
 #include "tunneld/access/token_verifier.h"
 #include "tunneld/audit/audit_log.h"
-#include "tunneld/tunnel/dialer.h"
-#include "tunneld/tunnel/forwarded_head.h"
-#include "tunneld/tunnel/http1.h"
-#include "tunneld/tunnel/observer.h"
-#include "tunneld/tunnel/refusal.h"
 
 namespace tunneld {
 
@@ -36,7 +36,7 @@ class Policy {
                                                     std::string_view issuer);
 
   /// The service, or service_denied: unknown and denied alike, so that nobody learns names by asking.
-  tunnel::Served<const tunnel::Service*> authorise(const access::Principal& principal,
+  tunnel::Served<const tunnel::Service*> authorise(const tunnel::Principal& principal,
                                                    std::string_view name) const;
   /// A browser's Origin must be listed; other callers send none.
   std::optional<tunnel::Refusal> check_origin(const tunnel::RequestHead& head) const;
@@ -70,7 +70,7 @@ class Authenticator {
     std::shared_ptr<const access::VerifiedToken> token;
     tunnel::Credential credential = tunnel::Credential::authorization;
     bool first_sight = false;  // the signature was verified just now
-    const access::Principal& principal() const { return token->principal; }
+    const tunnel::Principal& principal() const { return token->principal; }
   };
   struct Failure {
     tunnel::Refusal refusal;               // token_invalid, token_expired or unavailable
@@ -100,11 +100,11 @@ class Admission {
     const Authenticator& authenticator;
     access::RateLimits& rates;
     access::PenaltyBox& penalty;
-    const access::TrustedProxies& proxies;
+    const tunnel::TrustedProxies& proxies;
     tunnel::Observer& observer;
     audit::AuditLog* audit = nullptr;  // null: there is none
     /// A principal met its own limit ("user") or the one for all ("global").
-    std::function<void(const char* scope, const access::Principal&, const std::string& address)> on_limit{};
+    std::function<void(const char* scope, const tunnel::Principal&, const std::string& address)> on_limit{};
   };
   explicit Admission(Parts parts) : parts_(std::move(parts)) {}
 
@@ -120,7 +120,7 @@ class Admission {
   tl::expected<Admitted, Denied> admit(const tunnel::RequestHead& head, const std::string& address) const;
   /// A newer token that came over a stream, of the same principal; audited likewise. Refuses as admit(),
   /// and with forbidden when it is somebody else's.
-  tunnel::Served<std::shared_ptr<const access::VerifiedToken>> renew(const access::Principal& principal,
+  tunnel::Served<std::shared_ptr<const access::VerifiedToken>> renew(const tunnel::Principal& principal,
                                                                      std::string_view token,
                                                                      const std::string& address) const;
   /// For pages that need no token: the address's bucket alone.
@@ -131,9 +131,9 @@ class Admission {
 
  private:
   void note_sight(const Authenticator::Caller& caller, const std::string& address) const;
-  std::optional<tunnel::Refusal> check_address(const std::optional<access::Address>& address) const;
+  std::optional<tunnel::Refusal> check_address(const std::optional<tunnel::Address>& address) const;
   void note_failure(const Authenticator::Failure& failure, const std::string& address,
-                    const std::optional<access::Address>& parsed) const;
+                    const std::optional<tunnel::Address>& parsed) const;
 
   Parts parts_;
 };

@@ -267,7 +267,7 @@ Result<void> App::build() {
 }
 
 Result<void> App::build_protection() {
-  auto proxies = access::TrustedProxies::parse(config().trusted_proxies);
+  auto proxies = tunnel::TrustedProxies::parse(config().trusted_proxies);
   if (!proxies) return fail(proxies.error().kind, "trusted_proxies: " + proxies.error().message);
   proxies_ = std::move(*proxies);
   breakers_ = std::make_unique<access::CircuitBreakers>(
@@ -303,7 +303,7 @@ Result<void> App::build_protection() {
       .proxies = proxies_,
       .observer = *metrics_,
       .audit = records_->audit(),
-      .on_limit = [this](const char* scope, const access::Principal& principal, const std::string& address) {
+      .on_limit = [this](const char* scope, const tunnel::Principal& principal, const std::string& address) {
         records_->limit_met(scope, principal, address);
       }});
   return {};
@@ -429,13 +429,13 @@ Result<void> App::open_doors() {
   parts.on_upgraded = log_upgrade;
   parts.on_large_message = log_large_message;
   parts.admit = [this](const std::string& peer) {
-    const auto address = access::Address::parse(peer);
+    const auto address = tunnel::Address::parse(peer);
     if (!address || rates_.take_handshake(*address, Clock::now()).allowed) return true;
-    metrics_->rate_limited("ip", access::Tier::free);
+    metrics_->rate_limited("ip", tunnel::Tier::free);
     return false;
   };
   parts.on_authenticated = [this](const std::string& peer) {
-    if (const auto address = access::Address::parse(peer)) rates_.give_back_handshake(*address, Clock::now());
+    if (const auto address = tunnel::Address::parse(peer)) rates_.give_back_handshake(*address, Clock::now());
   };
   if (!config.plaintext_listen.empty()) {
     plain_door_ = std::make_unique<edge::Server>(public_options(config.plaintext_listen), parts);

@@ -15,11 +15,12 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "common/result.h"
+#include "edge/server.h"
+#include "tunnel/silent_observer.h"
 #include "tunneld/admin/admin_handler.h"
 #include "tunneld/admin/history.h"
 #include "tunneld/admin/metrics.h"
 #include "tunneld/config.h"
-#include "tunneld/edge/server.h"
 #include "tunneld/gate.h"
 #include "tunneld/live_config.h"
 #include "tunneld/memory_return.h"
@@ -28,7 +29,6 @@
 #include "tunneld/ssh/identity.h"
 #include "tunneld/state_dir.h"
 #include "tunneld/token_keys.h"
-#include "tunneld/tunnel/silent_observer.h"
 #include "tunneld/worker.h"
 
 namespace tunneld {
@@ -129,7 +129,7 @@ class App {
   access::RateLimits rates_;
   access::PenaltyBox penalty_;
   access::ConnectionQuotas connections_;
-  access::TrustedProxies proxies_;
+  tunnel::TrustedProxies proxies_;
   std::unique_ptr<access::CircuitBreakers> breakers_;
   std::unique_ptr<access::Revocations> revocations_;
   std::unique_ptr<tunnel::QueueLedger> queue_;

@@ -56,7 +56,7 @@ admin::Sources App::admin_sources() {
   sources.metrics = [this](bool openmetrics, bool compat) { return metrics_->expose(openmetrics, compat); };
   sources.health = [this] { return health(); };
   sources.counts = [this] { return counts(); };
-  sources.authenticate = [this](const tunnel::RequestHead& head) -> tunnel::Served<access::Principal> {
+  sources.authenticate = [this](const tunnel::RequestHead& head) -> tunnel::Served<tunnel::Principal> {
     auto caller = authenticator_->authenticate(head);
     if (!caller) return tl::unexpected(caller.error().refusal);
     return caller->principal();
@@ -74,8 +74,8 @@ admin::Sources App::admin_sources() {
   };
   sources.refused = [this](tunnel::Code code) { metrics_->error_answered(code); };
   sources.compat_metrics = config().metrics_compat;
-  sources.acting = [this](const access::Principal& principal) {
-    acting_ = access::principal_hash(principal.key());
+  sources.acting = [this](const tunnel::Principal& principal) {
+    acting_ = tunnel::principal_hash(principal.key());
   };
   sources.called = [this](const admin::AdminCall& call) { report_admin_call(call); };
   add_config_sources(sources);
@@ -137,7 +137,7 @@ void App::add_protection_sources(admin::Sources& sources) {
     return found;
   };
   sources.pardon = [this](const std::string& text) {
-    const auto address = access::Address::parse(text);
+    const auto address = tunnel::Address::parse(text);
     const bool found = address && penalty_.pardon(*address);
     if (auto* audit = records_->audit(); found && audit != nullptr)
       audit->write("penalty", {{"peer", text}, {"standing", "forgiven"}, {"by", acting_}});
@@ -146,10 +146,10 @@ void App::add_protection_sources(admin::Sources& sources) {
   sources.revocations = [this] { return revocations_->list(); };
   sources.revoke = [this](access::Revocations::Entry entry) {
     const auto token_id = entry.token_id;
-    access::Principal whose;
+    tunnel::Principal whose;
     whose.issuer = entry.issuer;
     whose.subject = entry.subject;
-    const auto principal = entry.subject.empty() ? std::string() : access::principal_hash(whose.key());
+    const auto principal = entry.subject.empty() ? std::string() : tunnel::principal_hash(whose.key());
     auto added = revocations_->add(std::move(entry), std::chrono::system_clock::now());
     if (!added) return added;
     // Streams are looked at now rather than with the next tick.
@@ -166,7 +166,7 @@ void App::report_admin_call(const admin::AdminCall& call) {
   auto* audit = records_->audit();
   if (audit == nullptr || (!call.notable && !config().audit.requests)) return;
   const std::string principal =
-      call.principal == nullptr ? std::string() : access::principal_hash(call.principal->key());
+      call.principal == nullptr ? std::string() : tunnel::principal_hash(call.principal->key());
   const std::string code(call.refused ? tunnel::facts(*call.refused).name : "");
   const bool denied = call.status == 401 || call.status == 403;
   audit->write(denied ? "admin.denied" : "admin.call", {{"method", call.method},

@@ -7,7 +7,7 @@
 
 #include <memory>
 
-#include "tunneld/edge/self_signed.h"
+#include "edge/self_signed.h"
 
 namespace tunneld {
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "common/result.h"
-#include "tunneld/edge/tls_context.h"
+#include "edge/tls_context.h"
 
 namespace tunneld {
 

@@ -9,8 +9,8 @@
 
 #include <boost/asio/ip/address.hpp>
 
+#include "tunnel/request_path.h"
 #include "tunneld/access/authorization.h"
-#include "tunneld/tunnel/request_path.h"
 
 namespace tunneld {
 
@@ -241,9 +241,9 @@ void bind_limits(config::Schema& schema, Config& config) {
 }
 
 void bind_tiers(config::Schema& schema, Config& config) {
-  for (const auto tier : {access::Tier::free, access::Tier::premium, access::Tier::enterprise}) {
+  for (const auto tier : {tunnel::Tier::free, tunnel::Tier::premium, tunnel::Tier::enterprise}) {
     const auto index = static_cast<std::size_t>(tier);
-    const std::string name = access::to_string(tier);
+    const std::string name = tunnel::to_string(tier);
     std::string old = "RATE_LIMIT_" + name;
     std::transform(old.begin(), old.end(), old.begin(),
                    [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
@@ -314,7 +314,7 @@ void bind_protection(config::Schema& schema, Config& config) {
                       "protocol tell the caller's address.",
               .example = "10.0.0.0/8",
               .check = [](std::string_view text) -> std::string {
-                const auto parsed = access::TrustedProxies::parse({std::string(text)});
+                const auto parsed = tunnel::TrustedProxies::parse({std::string(text)});
                 return parsed ? "" : "must be an address or a network, e.g. 10.0.0.0/8 or 2001:db8::/32";
               }});
   schema.add("proxy_protocol", &config.proxy_protocol,

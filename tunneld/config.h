@@ -13,17 +13,17 @@
 #include "common/config_file.h"
 #include "common/log.h"
 #include "common/result.h"
+#include "edge/tls_context.h"
+#include "tunnel/dialer.h"
+#include "tunnel/queue_ledger.h"
 #include "tunneld/access/circuit_breakers.h"
 #include "tunneld/access/options.h"
 #include "tunneld/access/penalty_box.h"
 #include "tunneld/access/rate_limits.h"
 #include "tunneld/audit/audit_log.h"
-#include "tunneld/edge/tls_context.h"
 #include "tunneld/ssh/host_keys.h"
 #include "tunneld/ssh/options.h"
 #include "tunneld/tracing/options.h"
-#include "tunneld/tunnel/dialer.h"
-#include "tunneld/tunnel/queue_ledger.h"
 
 namespace tunneld {
 

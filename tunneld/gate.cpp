@@ -7,10 +7,10 @@
 #include <boost/asio/this_coro.hpp>
 #include <nlohmann/json.hpp>
 
+#include "tunnel/control_messages.h"
+#include "tunnel/relay.h"
+#include "tunnel/request_path.h"
 #include "tunneld/admin/me.h"
-#include "tunneld/tunnel/control_messages.h"
-#include "tunneld/tunnel/relay.h"
-#include "tunneld/tunnel/request_path.h"
 
 namespace tunneld {
 
@@ -27,7 +27,7 @@ struct Gate::Visit {
     record.correlation_id = exchange.correlation_id();
     record.door = "page";
   }
-  const access::Principal& principal() const { return caller.principal(); }
+  const tunnel::Principal& principal() const { return caller.principal(); }
   bool known() const { return caller.token != nullptr; }
   // Once known.
   const std::string& key() const { return caller.token->principal_key; }
@@ -354,7 +354,7 @@ void Gate::end_trace(Visit& visit, const tunnel::ForwardTimes& times) const {
   server.texts.emplace_back("http.request.method", std::string(record.method));
   server.texts.emplace_back("tunnel.service", visit.service);
   server.texts.emplace_back("tunnel.door", std::string(record.door));
-  server.texts.emplace_back("tunnel.tier", access::to_string(visit.principal().tier));
+  server.texts.emplace_back("tunnel.tier", to_string(visit.principal().tier));
   server.texts.emplace_back("tunnel.correlation_id", std::string(record.correlation_id));
   server.numbers.emplace_back("http.response.status_code", record.status);
   common_.record_span(std::move(server));

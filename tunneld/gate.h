@@ -9,6 +9,10 @@
 #include <string>
 #include <string_view>
 
+#include "tunnel/http_exchange.h"
+#include "tunnel/http_forward.h"
+#include "tunnel/observer.h"
+#include "tunnel/queue_ledger.h"
 #include "tunneld/access/circuit_breakers.h"
 #include "tunneld/access/connection_quotas.h"
 #include "tunneld/active_users.h"
@@ -20,10 +24,6 @@
 #include "tunneld/config.h"
 #include "tunneld/live_streams.h"
 #include "tunneld/tracing/tracer.h"
-#include "tunneld/tunnel/http_exchange.h"
-#include "tunneld/tunnel/http_forward.h"
-#include "tunneld/tunnel/observer.h"
-#include "tunneld/tunnel/queue_ledger.h"
 
 namespace tunneld {
 
@@ -102,7 +102,7 @@ class Gate final : public tunnel::HttpHandler {
  private:
   struct Visit;
   using Breakers = access::CircuitBreakers;
-  const Config::Tier& tier_of(const access::Principal& principal) const {
+  const Config::Tier& tier_of(const tunnel::Principal& principal) const {
     return options_.tiers[static_cast<std::size_t>(principal.tier)];
   }
   tunnel::asio::awaitable<void> serve_http(tunnel::HttpExchange& exchange, Visit& visit);

@@ -9,7 +9,7 @@
 
 #include "common/atomic_file.h"
 #include "common/sha256.h"
-#include "tunneld/access/strict_json.h"
+#include "common/strict_json.h"
 
 namespace tunneld {
 
@@ -72,7 +72,7 @@ std::string written(const Overlay& overlay) {
 
 /// What `written` made; any other text is an error, in words.
 tl::expected<Overlay, std::string> parse_overlay(std::string_view text) {
-  const auto json = access::parse_strict_json(text, kMaxOverlay);
+  const auto json = parse_strict_json(text, kMaxOverlay);
   if (!json) return tl::unexpected(json.error().message);
   const auto* wrong = "is not of the form {\"version\":1,\"values\":{\"key\":[\"value\"]}}";
   if (!json->is_object() || json->size() != 2 || !json->contains("version") || !json->contains("values") ||

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "tunneld/tunnel/control_messages.h"
+#include "tunnel/control_messages.h"
 
 namespace tunneld {
 
@@ -17,7 +17,7 @@ constexpr auto kExpiryNotice = 60s;
 
 }  // namespace
 
-Clock::time_point expiry_of(const access::Principal& principal) {
+Clock::time_point expiry_of(const tunnel::Principal& principal) {
   return Clock::now() +
          std::chrono::duration_cast<Clock::duration>(principal.expires_at - std::chrono::system_clock::now());
 }

@@ -9,17 +9,17 @@
 #include <string>
 #include <string_view>
 
+#include "tunnel/deadline_watch.h"
+#include "tunnel/flow_level.h"
+#include "tunnel/http_exchange.h"
+#include "tunnel/relay.h"
 #include "tunneld/access/revocations.h"
 #include "tunneld/access/token_cache.h"
-#include "tunneld/tunnel/deadline_watch.h"
-#include "tunneld/tunnel/flow_level.h"
-#include "tunneld/tunnel/http_exchange.h"
-#include "tunneld/tunnel/relay.h"
 
 namespace tunneld {
 
 /// The monotonic time of a token's end: expiry is wall clock, deadlines are not.
-std::chrono::steady_clock::time_point expiry_of(const access::Principal& principal);
+std::chrono::steady_clock::time_point expiry_of(const tunnel::Principal& principal);
 
 /// Every stream under way on one thread, for whatever reaches it from outside: hints about its queue, a
 /// drain, revoked tokens, and the notice that its token ends.

@@ -71,7 +71,7 @@ Records::~Records() = default;
 void Records::breaker_changed(const access::CircuitBreakers::Change& change) {
   const auto& breaker = change.breaker;
   metrics_.breaker_changed(to_string(breaker.state));
-  const auto hash = access::principal_hash(breaker.principal);
+  const auto hash = tunnel::principal_hash(breaker.principal);
   const std::string last = breaker.last_errors.empty() ? "" : breaker.last_errors.back();
   logging::warn("breaker", std::string("circuit ") + to_string(breaker.state),
                 {{"breaker", breaker.id},
@@ -129,7 +129,7 @@ void Records::upstream_changed(std::size_t thread, std::string_view upstream, bo
 }
 
 void Records::queue_level(const std::string& principal_key, tunnel::FlowLevel level, double fill) {
-  auto principal = access::principal_hash(principal_key);
+  auto principal = tunnel::principal_hash(principal_key);
   {
     const std::lock_guard lock(mutex_);
     if (level < tunnel::FlowLevel::pause) {
@@ -145,7 +145,7 @@ void Records::queue_level(const std::string& principal_key, tunnel::FlowLevel le
                                {"fill", fill}});
 }
 
-void Records::limit_met(std::string_view scope, const access::Principal& principal,
+void Records::limit_met(std::string_view scope, const tunnel::Principal& principal,
                         const std::string& address) {
   if (!audit_) return;
   std::uint64_t untold = 0;
@@ -160,7 +160,7 @@ void Records::limit_met(std::string_view scope, const access::Principal& princip
     untold = std::exchange(limits_untold_, 0);
   }
   audit_->write("limit.exceeded", {{"scope", scope},
-                                   {"principal", access::principal_hash(principal.key())},
+                                   {"principal", tunnel::principal_hash(principal.key())},
                                    {"peer", address},
                                    {"untold_before", untold}});
 }

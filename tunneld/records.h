@@ -11,14 +11,14 @@
 #include <string_view>
 
 #include "common/result.h"
+#include "tunnel/flow_level.h"
+#include "tunnel/principal.h"
 #include "tunneld/access/circuit_breakers.h"
-#include "tunneld/access/principal.h"
 #include "tunneld/admin/metrics.h"
 #include "tunneld/audit/audit_log.h"
 #include "tunneld/config.h"
 #include "tunneld/events/event_log.h"
 #include "tunneld/tracing/tracer.h"
-#include "tunneld/tunnel/flow_level.h"
 
 namespace tunneld {
 
@@ -42,7 +42,7 @@ class Records {
   /// As one thread sees it; told once for all threads.
   void upstream_changed(std::size_t thread, std::string_view upstream, bool lost, std::string_view why);
   void queue_level(const std::string& principal_key, tunnel::FlowLevel level, double fill);
-  void limit_met(std::string_view scope, const access::Principal& principal, const std::string& address);
+  void limit_met(std::string_view scope, const tunnel::Principal& principal, const std::string& address);
 
   void configure(const Config& config);
   /// Each second: notices whether the audit log can be written, and how near connections are to their limit.

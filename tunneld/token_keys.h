@@ -10,11 +10,11 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "common/result.h"
+#include "tunnel/observer.h"
 #include "tunneld/access/jwks_refresh_policy.h"
 #include "tunneld/access/options.h"
 #include "tunneld/access/token_verifier.h"
 #include "tunneld/admission.h"
-#include "tunneld/tunnel/observer.h"
 
 namespace tunneld {
 

@@ -11,13 +11,13 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "tunnel/deadline_watch.h"
+#include "tunnel/http_forward.h"
+#include "tunnel/http_pool.h"
+#include "tunnel/queue_ledger.h"
 #include "tunneld/active_users.h"
 #include "tunneld/admin/metrics.h"
 #include "tunneld/gate.h"
-#include "tunneld/tunnel/deadline_watch.h"
-#include "tunneld/tunnel/http_forward.h"
-#include "tunneld/tunnel/http_pool.h"
-#include "tunneld/tunnel/queue_ledger.h"
 #include "tunneld/upstream/ssh_dialer.h"
 
 namespace tunneld {

@@ -57,7 +57,7 @@ def target_of(reference):
 
 
 def names_in_the_error_table():
-    return set(re.findall(r'"(TUNNEL_\d{3})"', source("tunneld/tunnel/refusal.cpp")))
+    return set(re.findall(r'"(TUNNEL_\d{3})"', source("tunnel/refusal.cpp")))
 
 
 def test_the_document_lists_exactly_the_pages_in_the_code():
@@ -102,7 +102,7 @@ def error_examples():
 @pytest.mark.parametrize("where, error", error_examples(), ids=lambda value: value if isinstance(value, str) else "")
 def test_an_example_error_has_the_texts_of_its_code(where, error):
     """The table's strings may be broken over lines; the compiler joins them, and so does this."""
-    table = re.sub(r'"\s*\n\s*"', "", source("tunneld/tunnel/refusal.cpp"))
+    table = re.sub(r'"\s*\n\s*"', "", source("tunnel/refusal.cpp"))
     row = re.search(rf'"{error["code"]}", "(\w+)", \d+, \d+,\s*"([^"]*)",\s*"([^"]*)"', table)
     assert row, error["code"]
     assert (error["category"], error["userMessage"], error["suggestion"]) == row.groups()
@@ -113,14 +113,14 @@ def test_an_example_error_has_the_texts_of_its_code(where, error):
 
 def closes_in_the_code():
     """(close code, its reason's code) of every Close that tunneld sends by itself."""
-    facts = dict(re.findall(r'\{Code::(\w+), "(TUNNEL_\d{3})"', source("tunneld/tunnel/refusal.cpp")))
+    facts = dict(re.findall(r'\{Code::(\w+), "(TUNNEL_\d{3})"', source("tunnel/refusal.cpp")))
     gate = re.search(r"Farewell farewell_after.*?\n\}", source("tunneld/gate.cpp"), re.S).group(0)
     found = {(code, facts[name]) for code, name in re.findall(r"\{(\d{4}), reason_json\(Code::(\w+)", gate)}
     for path in (REPOSITORY / "tunneld" / "edge").glob("*.cpp"):
         found |= {(code, facts[name]) for code, name in
                   re.findall(r'reject\((\d{4}), "\w+", tunnel::Code::(\w+)\)', path.read_text())}
         found |= set(re.findall(r'(?:send_close|close_with)\((\d{4}), R"\(\{"code":"(TUNNEL_\d{3})"', path.read_text()))
-    errors = re.findall(r'\{(\d{4}), "\w+"\}', source("tunneld/edge/websocket_frames.cpp"))
+    errors = re.findall(r'\{(\d{4}), "\w+"\}', source("edge/websocket_frames.cpp"))
     found |= {(code, "TUNNEL_010") for code in errors}
     assert len(found) > len(set(errors)), "Closes are sent in another way now: mend this test"
     return found

@@ -6,9 +6,9 @@
 #include <span>
 #include <string>
 
-#include "tunneld/tunnel/http1.h"
+#include "tunnel/http1.h"
 
-using namespace tunneld::tunnel;
+using namespace tunnel;
 
 namespace {
 

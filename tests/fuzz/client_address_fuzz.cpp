@@ -1,6 +1,6 @@
 // Who the caller is, from what proxies and strangers write. Input: three parts, a zero byte between:
 // the trusted networks (a line each), the peer, the lines of X-Forwarded-For.
-#include "tunneld/access/client_address.h"
+#include "tunnel/client_address.h"
 
 #include <cstdint>
 #include <cstdlib>

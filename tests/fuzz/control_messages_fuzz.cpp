@@ -4,9 +4,9 @@
 #include <string>
 #include <string_view>
 
-#include "tunneld/tunnel/control_messages.h"
+#include "tunnel/control_messages.h"
 
-using namespace tunneld::tunnel;
+using namespace tunnel;
 
 namespace {
 

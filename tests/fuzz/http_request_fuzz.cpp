@@ -5,11 +5,11 @@
 #include <string>
 #include <string_view>
 
-#include "tunneld/tunnel/forwarded_head.h"
-#include "tunneld/tunnel/http1.h"
-#include "tunneld/tunnel/request_path.h"
+#include "tunnel/forwarded_head.h"
+#include "tunnel/http1.h"
+#include "tunnel/request_path.h"
 
-using namespace tunneld::tunnel;
+using namespace tunnel;
 
 namespace {
 

@@ -4,10 +4,10 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "tunneld/tunnel/forwarded_head.h"
-#include "tunneld/tunnel/http1.h"
+#include "tunnel/forwarded_head.h"
+#include "tunnel/http1.h"
 
-using namespace tunneld::tunnel;
+using namespace tunnel;
 
 namespace {
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <string_view>
 
-#include "tunneld/edge/message_compression.h"
+#include "edge/message_compression.h"
 
-using namespace tunneld::edge;
+using namespace edge;
 
 namespace {
 

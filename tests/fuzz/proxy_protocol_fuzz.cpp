@@ -5,9 +5,9 @@
 #include <memory>
 #include <span>
 
-#include "tunneld/edge/proxy_header.h"
+#include "edge/proxy_header.h"
 
-using namespace tunneld::edge;
+using namespace edge;
 
 namespace {
 

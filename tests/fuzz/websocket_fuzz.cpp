@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "common/utf8.h"
-#include "tunneld/edge/websocket_frames.h"
+#include "edge/websocket_frames.h"
 
-using namespace tunneld::edge;
+using namespace edge;
 using Event = FrameDecoder::Event;
 
 namespace {

@@ -8,12 +8,10 @@
 #include <boost/asio/io_context.hpp>
 
 #include "tests/support/memory_stream.h"
-#include "tunneld/tunnel/dialer.h"
-#include "tunneld/tunnel/http1.h"
+#include "tunnel/dialer.h"
+#include "tunnel/http1.h"
 
 namespace support {
-
-namespace tunnel = tunneld::tunnel;
 
 /// A service in memory behind a Dialer: what it was asked is counted, what it does is scripted.
 class FakeOrigin : public tunnel::Dialer {

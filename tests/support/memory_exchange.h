@@ -7,11 +7,9 @@
 #include <vector>
 
 #include "tests/support/memory_stream.h"
-#include "tunneld/tunnel/http_exchange.h"
+#include "tunnel/http_exchange.h"
 
 namespace support {
-
-namespace tunnel = tunneld::tunnel;
 
 /// A caller's request from text, and a record of everything it was answered.
 class MemoryExchange : public tunnel::HttpExchange {

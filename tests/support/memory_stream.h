@@ -13,12 +13,12 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
-#include "tunneld/tunnel/byte_stream.h"
+#include "tunnel/byte_stream.h"
 
 namespace support {
 
 namespace asio = boost::asio;
-using tunneld::tunnel::ByteStream;
+using tunnel::ByteStream;
 
 /// One direction of a MemoryStream: a bounded queue whose ends can wait.
 struct MemoryPipe {

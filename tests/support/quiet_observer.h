@@ -2,12 +2,10 @@
 
 #include <vector>
 
-#include "tunneld/tunnel/silent_observer.h"
+#include "tunnel/silent_observer.h"
 
 namespace support {
 
-namespace tunnel = tunneld::tunnel;
-namespace access = tunneld::access;
 
 /// Adds up bytes and remembers error codes; ignores the rest.
 class QuietObserver : public tunnel::SilentObserver {

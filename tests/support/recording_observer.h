@@ -4,7 +4,7 @@
 #include <mutex>
 #include <string>
 
-#include "tunneld/tunnel/observer.h"
+#include "tunnel/observer.h"
 
 namespace tunneld::test {
 
@@ -21,11 +21,11 @@ class RecordingObserver : public tunnel::Observer {
   void socket_closed() override { note("socket_closed"); }
   void socket_refused(std::string_view reason) override { note("socket_refused", reason); }
   void setup_finished(std::string_view phase, Duration) override { note("setup_finished", phase); }
-  void websocket_opened(access::Tier tier, std::string_view role) override {
-    note("websocket_opened", std::string(role) + "," + access::to_string(tier));
+  void websocket_opened(tunnel::Tier tier, std::string_view role) override {
+    note("websocket_opened", std::string(role) + "," + tunnel::to_string(tier));
   }
   void websocket_refused(std::string_view role, tunnel::Code) override { note("websocket_refused", role); }
-  void websocket_closed(access::Tier, std::string_view, std::uint16_t code, tunnel::Initiator initiator,
+  void websocket_closed(tunnel::Tier, std::string_view, std::uint16_t code, tunnel::Initiator initiator,
                         Duration) override {
     note("websocket_closed",
          std::to_string(code) + (initiator == tunnel::Initiator::client ? ",client" : ",server"));
@@ -41,8 +41,8 @@ class RecordingObserver : public tunnel::Observer {
     note("auth_attempt", accepted ? "ok" : "no");
   }
   void jwks_refreshed(bool ok) override { note("jwks_refreshed", ok ? "ok" : "no"); }
-  void rate_limited(std::string_view scope, access::Tier) override { note("rate_limited", scope); }
-  void request_started(access::Tier) override { note("request_started"); }
+  void rate_limited(std::string_view scope, tunnel::Tier) override { note("rate_limited", scope); }
+  void request_started(tunnel::Tier) override { note("request_started"); }
   void request_finished(const tunnel::FinishedRequest&) override { note("request_finished"); }
   void error_answered(tunnel::Code code) override { note("error_answered", tunnel::facts(code).name); }
   void bytes(tunnel::Side, std::size_t, std::size_t) override { note("bytes"); }

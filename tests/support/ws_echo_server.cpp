@@ -10,10 +10,10 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 
+#include "edge/server.h"
+#include "edge/tls_context.h"
+#include "edge/websocket.h"
 #include "tests/support/recording_observer.h"
-#include "tunneld/edge/server.h"
-#include "tunneld/edge/tls_context.h"
-#include "tunneld/edge/websocket.h"
 
 namespace {
 
@@ -48,7 +48,7 @@ tunnel::ResponseHead ok(tunnel::BodyFraming body) {
 class Echo final : public tunnel::HttpHandler {
  public:
   asio::awaitable<void> handle(tunnel::HttpExchange& exchange) override {
-    exchange.authenticated(access::Tier::free);
+    exchange.authenticated(tunnel::Tier::free);
     const std::string_view target = exchange.request().target;
     if (exchange.request().wants_upgrade) {
       auto stream = co_await exchange.accept_websocket(tunnel::WebSocketAccept());

@@ -184,7 +184,7 @@ struct PublicGate : testing::Test {
     exchange.serve(gate, io);
   }
   static std::string key_of(const std::string& subject) {
-    access::Principal principal;
+    tunnel::Principal principal;
     principal.issuer = "tunneld";
     principal.subject = subject;
     return principal.key();
@@ -240,7 +240,7 @@ struct PublicGate : testing::Test {
   std::filesystem::path directory;
   access::RateLimits rates{unlimited()};
   access::PenaltyBox penalty{{}};
-  access::TrustedProxies proxies;
+  tunnel::TrustedProxies proxies;
   access::ConnectionQuotas connections;
   access::CircuitBreakers breakers{{}, [](const access::CircuitBreakers::Change&) {}};
   std::unique_ptr<access::Revocations> revocations;
@@ -526,7 +526,7 @@ TEST_F(PublicGate, OnlyATrustedProxyIsBelievedAboutTheAddress) {
   direct.with("X-Forwarded-For", "203.0.113.9").with_bearer(token("alice"));
   serve(direct);
   EXPECT_EQ(log.back().peer, "192.0.2.7");
-  proxies = *access::TrustedProxies::parse({"192.0.2.0/24"});
+  proxies = *tunnel::TrustedProxies::parse({"192.0.2.0/24"});
   FakeExchange proxied("GET", "/api/tunnel/me");
   proxied.with("X-Forwarded-For", "198.51.100.1, 203.0.113.9").with_bearer(token("alice"));
   serve(proxied);

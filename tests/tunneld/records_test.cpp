@@ -48,8 +48,8 @@ struct WrittenDown : testing::Test {
     options.max_connections = 10;
     return options;
   }
-  static access::Principal alice() {
-    access::Principal principal;
+  static tunnel::Principal alice() {
+    tunnel::Principal principal;
     principal.issuer = "i";
     principal.subject = "alice";
     return principal;
@@ -86,7 +86,7 @@ TEST_F(WrittenDown, AQueueThatIsNearlyFullIsToldWithItsEndAndNamesNobody) {
   ASSERT_EQ(told.size(), 2U);
   EXPECT_EQ(told[0]["data"]["level"], "pause");
   EXPECT_EQ(told[1]["data"]["level"], "throttle");
-  EXPECT_EQ(told[0]["data"]["principal"], access::principal_hash(key));
+  EXPECT_EQ(told[0]["data"]["principal"], tunnel::principal_hash(key));
   EXPECT_EQ(told[0].dump().find("alice"), std::string::npos);
 }
 
@@ -122,7 +122,7 @@ TEST_F(WrittenDown, ABreakersChangeIsAnEventWithWhatIsKnownOfIt) {
   ASSERT_EQ(told.size(), 2U);
   EXPECT_EQ(told[0]["kind"], "breaker.opened");
   EXPECT_EQ(told[0]["data"]["failures"], 5);
-  EXPECT_EQ(told[0]["data"]["principal"], access::principal_hash(alice().key()));
+  EXPECT_EQ(told[0]["data"]["principal"], tunnel::principal_hash(alice().key()));
   EXPECT_EQ(told[1]["kind"], "breaker.closed");
   EXPECT_EQ(told[1]["data"]["openForMs"], 61'000);
 }

@@ -7,9 +7,9 @@
 #include "common/http_access.h"
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/verbs.h"
+#include "tunnelctl/daemon/admin.h"
 #include "tunnelctl/monitor/time_range.h"
 #include "tunnelctl/terminal/table.h"
-#include "tunnelctl/tunnel/admin.h"
 
 namespace tunnelctl {
 namespace {
@@ -48,8 +48,8 @@ Error about_files(Error error) {
   return error;
 }
 
-tunnel::Json json_of(const audit_chain::Summary& summary) {
-  tunnel::Json json{{"intact", !summary.problem},  {"files", summary.files},
+daemon::Json json_of(const audit_chain::Summary& summary) {
+  daemon::Json json{{"intact", !summary.problem},  {"files", summary.files},
                     {"lines", summary.lines},      {"firstSeq", summary.first_seq},
                     {"lastSeq", summary.last.seq}, {"lastHash", summary.last.hash},
                     {"gaps", summary.gaps},        {"lost", summary.lost}};
@@ -78,7 +78,7 @@ Result<ExitStatus> run(const AuditVerify& options, Session& session) {
   if (!summary) return tl::unexpected(about_files(summary.error()));
   const auto status = summary->problem ? ExitStatus::bad_input : ExitStatus::ok;
   if (session.json()) {
-    session.out << json_of(*summary).dump(2, ' ', false, tunnel::Json::error_handler_t::replace) << '\n';
+    session.out << json_of(*summary).dump(2, ' ', false, daemon::Json::error_handler_t::replace) << '\n';
     return status;
   }
   session.out << counted(summary->lines, "line") << " in " << counted(summary->files, "file");
@@ -149,11 +149,11 @@ Result<audit_chain::Query> query_of(const AuditSearch& options) {
 
 /// "12  2026-...Z  auth.failed  peer=... reason=...".
 std::string text_of(std::string_view line) {
-  const auto json = tunnel::Json::parse(line, nullptr, false);
+  const auto json = daemon::Json::parse(line, nullptr, false);
   if (!json.is_object()) return terminal::harmless(line);
-  const auto plain = [](const tunnel::Json& value) {
+  const auto plain = [](const daemon::Json& value) {
     return value.is_string() ? value.get<std::string>()
-                             : value.dump(-1, ' ', false, tunnel::Json::error_handler_t::replace);
+                             : value.dump(-1, ' ', false, daemon::Json::error_handler_t::replace);
   };
   std::string text;
   for (const char* key : {"seq", "time", "event"})
@@ -163,7 +163,7 @@ std::string text_of(std::string_view line) {
     if (key == "seq" || key == "time" || key == "event" || key == "prev" || key == "hash") continue;
     const auto said = plain(value);
     const bool quote = value.is_string() && (said.empty() || said.find_first_of(" =\"") != std::string::npos);
-    text += separator + key + "=" + (quote ? tunnel::Json(said).dump() : said);
+    text += separator + key + "=" + (quote ? daemon::Json(said).dump() : said);
     separator = " ";
   }
   return http::one_line(text, 16 * 1024);

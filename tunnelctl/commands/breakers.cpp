@@ -3,8 +3,8 @@
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/status_view.h"
 #include "tunnelctl/commands/verbs.h"
+#include "tunnelctl/daemon/admin.h"
 #include "tunnelctl/terminal/table.h"
-#include "tunnelctl/tunnel/admin.h"
 
 namespace tunnelctl {
 namespace {
@@ -22,7 +22,7 @@ Result<ExitStatus> run(const BreakersList& options, Session& session) {
   const auto list = admin->breakers();
   if (!list) return tl::unexpected(list.error());
   if (session.json()) {
-    tunnel::Json json = tunnel::Json::array();
+    daemon::Json json = daemon::Json::array();
     for (const auto& one : *list)
       json.push_back({{"id", one.id},
                       {"state", one.state},
@@ -35,8 +35,8 @@ Result<ExitStatus> run(const BreakersList& options, Session& session) {
                       {"openedAt", one.opened_at},
                       {"nextProbe", one.next_probe},
                       {"lastErrors", one.last_errors}});
-    session.out << tunnel::Json{{"breakers", json}}.dump(2, ' ', false,
-                                                         tunnel::Json::error_handler_t::replace)
+    session.out << daemon::Json{{"breakers", json}}.dump(2, ' ', false,
+                                                         daemon::Json::error_handler_t::replace)
                 << '\n';
     return ExitStatus::ok;
   }
@@ -71,7 +71,7 @@ Result<ExitStatus> run(const BreakersReset& options, Session& session) {
                                             "\" (any more); tunnelctl breakers list shows those there are");
   }
   if (session.json())
-    session.out << tunnel::Json{{"id", options.id}, {"state", "closed"}}.dump(2) << '\n';
+    session.out << daemon::Json{{"id", options.id}, {"state", "closed"}}.dump(2) << '\n';
   else
     session.out << terminal::harmless(options.id) << " closed\n";
   return ExitStatus::ok;

@@ -4,10 +4,10 @@
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/refresh.h"
 #include "tunnelctl/commands/verbs.h"
+#include "tunnelctl/daemon/event_stream.h"
 #include "tunnelctl/terminal/screen.h"
 #include "tunnelctl/terminal/table.h"
 #include "tunnelctl/terminal/units.h"
-#include "tunnelctl/tunnel/event_stream.h"
 
 namespace tunnelctl {
 namespace {
@@ -21,11 +21,11 @@ struct Events {
 };
 
 /// "breaker=0a1b service=web": names as they are, texts without quotes unless a space would part them.
-std::string data_text(const tunnel::Json& data) {
+std::string data_text(const daemon::Json& data) {
   std::string text;
   if (!data.is_object()) return text;
   for (const auto& [name, value] : data.items()) {
-    auto said = value.dump(-1, ' ', false, tunnel::Json::error_handler_t::replace);
+    auto said = value.dump(-1, ' ', false, daemon::Json::error_handler_t::replace);
     const bool plain =
         value.is_string() && said.size() > 2 && said.find_first_of(" =\\") == std::string::npos;
     if (plain) said = said.substr(1, said.size() - 2);
@@ -34,7 +34,7 @@ std::string data_text(const tunnel::Json& data) {
   return terminal::harmless(text);
 }
 
-void print(const tunnel::Event& event, Session& session) {
+void print(const daemon::Event& event, Session& session) {
   if (session.json()) {
     session.out << event.line << '\n';
     return;
@@ -51,7 +51,7 @@ void warn_of_gap(const Session& session, std::uint64_t missing, std::uint64_t ca
 }
 
 /// What is wanted so far, page by page; moves `after` on. True: there is more.
-Result<bool> print_pages(const tunnel::Admin& admin, std::uint64_t& after, std::size_t limit,
+Result<bool> print_pages(const daemon::Admin& admin, std::uint64_t& after, std::size_t limit,
                          Session& session) {
   std::size_t shown = 0;
   for (;;) {
@@ -69,8 +69,8 @@ Result<bool> print_pages(const tunnel::Admin& admin, std::uint64_t& after, std::
   }
 }
 
-Result<ExitStatus> follow(const tunnel::Admin& admin, std::uint64_t after, Session& session) {
-  const auto take = [&](const tunnel::Event& event) {
+Result<ExitStatus> follow(const daemon::Admin& admin, std::uint64_t after, Session& session) {
+  const auto take = [&](const daemon::Event& event) {
     print(event, session);
     session.out.flush();
     return static_cast<bool>(session.out);
@@ -82,7 +82,7 @@ Result<ExitStatus> follow(const tunnel::Admin& admin, std::uint64_t after, Sessi
   const auto gap = [&](std::uint64_t missing, std::uint64_t came) { warn_of_gap(session, missing, came); };
   const auto anew = [&] { session.warn("the daemon's events began anew, from number 1"); };
   const auto wait = [&](std::chrono::milliseconds time) { return terminal::pause(time, session.stop); };
-  const auto done = tunnel::follow(
+  const auto done = daemon::follow(
       admin, {.after = after, .take = take, .lost = lost, .gap = gap, .anew = anew, .wait = wait});
   if (!done) return tl::unexpected(done.error());
   return ended_by_person(session);

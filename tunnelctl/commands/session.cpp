@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config_file.h"
+#include "tunnelctl/daemon/admin.h"
 #include "tunnelctl/terminal/table.h"
-#include "tunnelctl/tunnel/admin.h"
 
 namespace tunnelctl {
 namespace {
@@ -308,8 +308,8 @@ Result<grafana::Connection> Session::connection() {
   return connection;
 }
 
-Result<tunnel::Connection> Session::tunnel_connection() {
-  tunnel::Connection connection;
+Result<daemon::Connection> Session::tunnel_connection() {
+  daemon::Connection connection;
   const auto found = context();
   if (!found) return tl::unexpected(found.error());
   const auto* url = variable("TUNNEL_ADMIN_URL");
@@ -339,9 +339,9 @@ Result<tunnel::Connection> Session::tunnel_connection() {
   return connection;
 }
 
-Result<tunnel::Admin> Session::tunnel() {
+Result<daemon::Admin> Session::tunnel() {
   auto to = tunnel_connection();
-  auto admin = to ? tunnel::Admin::make(std::move(*to), stop) : tl::unexpected(to.error());
+  auto admin = to ? daemon::Admin::make(std::move(*to), stop) : tl::unexpected(to.error());
   if (!admin) configuration_is_wrong = true;
   return admin;
 }

@@ -19,10 +19,10 @@ namespace CLI {
 class App;
 }
 
-namespace tunnelctl::tunnel {
+namespace tunnelctl::daemon {
 class Admin;
 struct Connection;
-}  // namespace tunnelctl::tunnel
+}  // namespace tunnelctl::daemon
 
 namespace tunnelctl {
 
@@ -111,8 +111,8 @@ class Session {
   Result<grafana::Connection> connection();
   Result<grafana::Server> grafana();
   /// Which tunneld, and as whom: by the same rules, but without any source it is the one on this machine.
-  Result<tunnel::Connection> tunnel_connection();
-  Result<tunnel::Admin> tunnel();
+  Result<daemon::Connection> tunnel_connection();
+  Result<daemon::Admin> tunnel();
   /// Whether any source names a Grafana.
   bool names_grafana();
 

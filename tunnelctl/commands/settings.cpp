@@ -4,8 +4,8 @@
 
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/verbs.h"
+#include "tunnelctl/daemon/admin.h"
 #include "tunnelctl/terminal/table.h"
-#include "tunnelctl/tunnel/admin.h"
 
 namespace tunnelctl {
 namespace {
@@ -22,7 +22,7 @@ struct SettingsReset {
   bool yes = false;
 };
 
-bool wanted(const SettingsGet& options, const std::string& key, const tunnel::Setting& setting) {
+bool wanted(const SettingsGet& options, const std::string& key, const daemon::Setting& setting) {
   if (options.hot && !setting.hot) return false;
   return options.keys.empty() || std::any_of(options.keys.begin(), options.keys.end(), [&](const auto& glob) {
            return ::fnmatch(glob.c_str(), key.c_str(), 0) == 0;
@@ -38,13 +38,13 @@ Result<ExitStatus> run(const SettingsGet& options, Session& session) {
   if (settings->values.empty() && !options.keys.empty())
     return fail(Error::Kind::bad_input, "tunneld has no such setting; tunnelctl settings get lists them all");
   if (session.json()) {
-    tunnel::Json values = tunnel::Json::object();
+    daemon::Json values = daemon::Json::object();
     for (const auto& [key, one] : settings->values) {
       values[key] = {{"value", one.value}, {"from", one.from}, {"hot", one.hot}};
       if (!one.after_restart.empty()) values[key]["afterRestart"] = one.after_restart;
     }
-    session.out << tunnel::Json{{"etag", settings->etag}, {"values", values}}.dump(
-                       2, ' ', false, tunnel::Json::error_handler_t::replace)
+    session.out << daemon::Json{{"etag", settings->etag}, {"values", values}}.dump(
+                       2, ' ', false, daemon::Json::error_handler_t::replace)
                 << '\n';
     return ExitStatus::ok;
   }
@@ -59,16 +59,16 @@ Result<ExitStatus> run(const SettingsGet& options, Session& session) {
 }
 
 /// What it looks like: a number, a switch, a list, null, or else text.
-tunnel::Json value_of(const std::string& text) {
-  auto json = tunnel::Json::parse(text, nullptr, false);
-  return json.is_discarded() ? tunnel::Json(text) : json;
+daemon::Json value_of(const std::string& text) {
+  auto json = daemon::Json::parse(text, nullptr, false);
+  return json.is_discarded() ? daemon::Json(text) : json;
 }
 
-ExitStatus tell(const tunnel::Changes& changes, Session& session) {
+ExitStatus tell(const daemon::Changes& changes, Session& session) {
   if (session.json()) {
-    tunnel::Json json = tunnel::Json::object();
+    daemon::Json json = daemon::Json::object();
     for (const auto& [key, change] : changes) json[key] = change;
-    session.out << tunnel::Json{{"changes", json}}.dump(2, ' ', false, tunnel::Json::error_handler_t::replace)
+    session.out << daemon::Json{{"changes", json}}.dump(2, ' ', false, daemon::Json::error_handler_t::replace)
                 << '\n';
     return ExitStatus::ok;
   }
@@ -78,16 +78,16 @@ ExitStatus tell(const tunnel::Changes& changes, Session& session) {
   return ExitStatus::ok;
 }
 
-Result<ExitStatus> tell(const Result<std::variant<tunnel::Changes, tunnel::Conflict>>& answer,
+Result<ExitStatus> tell(const Result<std::variant<daemon::Changes, daemon::Conflict>>& answer,
                         Session& session) {
   if (!answer) return tl::unexpected(answer.error());
-  if (const auto* conflict = std::get_if<tunnel::Conflict>(&*answer))
+  if (const auto* conflict = std::get_if<daemon::Conflict>(&*answer))
     return refuse(session, ExitStatus::conflict, conflict->why);
-  return tell(std::get<tunnel::Changes>(*answer), session);
+  return tell(std::get<daemon::Changes>(*answer), session);
 }
 
 Result<ExitStatus> run(const SettingsSet& options, Session& session) {
-  tunnel::Json values = tunnel::Json::object();
+  daemon::Json values = daemon::Json::object();
   for (const auto& pair : options.pairs) {
     const auto sign = pair.find('=');
     if (sign == std::string::npos || sign == 0)

@@ -22,26 +22,26 @@ std::chrono::milliseconds in_ms(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
 }
 
-std::vector<std::string> shown(const Session& session, const std::string& url, const tunnel::Overview& now,
-                               const std::optional<tunnel::Rates>& rates) {
+std::vector<std::string> shown(const Session& session, const std::string& url, const daemon::Overview& now,
+                               const std::optional<daemon::Rates>& rates) {
   if (!session.json()) return status_lines(url, now, rates, session.coloured());
   const int indent = -1;
-  return {status_json(url, now, rates).dump(indent, ' ', false, tunnel::Json::error_handler_t::replace)};
+  return {status_json(url, now, rates).dump(indent, ' ', false, daemon::Json::error_handler_t::replace)};
 }
 
-ExitStatus status_of(const tunnel::Overview& now) {
+ExitStatus status_of(const daemon::Overview& now) {
   return now.serving ? ExitStatus::ok : ExitStatus::failure;
 }
 
-Result<ExitStatus> watch(const Status& options, const tunnel::Admin& admin, Session& session) {
+Result<ExitStatus> watch(const Status& options, const daemon::Admin& admin, Session& session) {
   Refresh refresh(session);
-  std::optional<tunnel::Overview> before;
+  std::optional<daemon::Overview> before;
   auto at = Clock::now();
   do {
-    const auto now = tunnel::read_overview(admin);
+    const auto now = daemon::read_overview(admin);
     const auto then = Clock::now();
     if (now) {
-      const auto rates = before ? tunnel::rates_between(*before, *now, then - at) : std::nullopt;
+      const auto rates = before ? daemon::rates_between(*before, *now, then - at) : std::nullopt;
       refresh.show(shown(session, admin.url(), *now, rates));
       before = *now;
       at = then;
@@ -53,7 +53,7 @@ Result<ExitStatus> watch(const Status& options, const tunnel::Admin& admin, Sess
     before.reset();
     const auto why = terminal::harmless(now.error().message);
     if (session.json())
-      refresh.show({tunnel::Json{{"url", admin.url()}, {"serving", false}, {"error", why}}.dump()});
+      refresh.show({daemon::Json{{"url", admin.url()}, {"serving", false}, {"error", why}}.dump()});
     else
       refresh.show({why});
   } while (refresh.wait(std::max(in_ms(options.interval), std::chrono::milliseconds(100))));
@@ -64,21 +64,21 @@ Result<ExitStatus> run(const Status& options, Session& session) {
   const auto admin = session.tunnel();
   if (!admin) return tl::unexpected(admin.error());
   if (options.watch) return watch(options, *admin, session);
-  auto now = tunnel::read_overview(*admin);
+  auto now = daemon::read_overview(*admin);
   if (!now) return tl::unexpected(now.error());
-  std::optional<tunnel::Rates> rates;
+  std::optional<daemon::Rates> rates;
   if (options.interval > 0) {
     const auto at = Clock::now();
     if (!terminal::pause(in_ms(options.interval), session.stop))
       return fail(Error::Kind::cancelled, "stopped");
-    auto later = tunnel::read_overview(*admin);
+    auto later = daemon::read_overview(*admin);
     if (!later) return tl::unexpected(later.error());
-    rates = tunnel::rates_between(*now, *later, Clock::now() - at);
+    rates = daemon::rates_between(*now, *later, Clock::now() - at);
     now = std::move(later);
   }
   if (session.json())
     session.out
-        << status_json(admin->url(), *now, rates).dump(2, ' ', false, tunnel::Json::error_handler_t::replace)
+        << status_json(admin->url(), *now, rates).dump(2, ' ', false, daemon::Json::error_handler_t::replace)
         << '\n';
   else
     for (const auto& line : shown(session, admin->url(), *now, rates)) session.out << line << '\n';

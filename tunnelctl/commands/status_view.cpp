@@ -22,7 +22,7 @@ std::string line(const char* label, const std::string& text) {
   return head.data() + text;
 }
 
-std::string requests_text(const tunnel::Overview& now, const std::optional<tunnel::Rates>& rates) {
+std::string requests_text(const daemon::Overview& now, const std::optional<daemon::Rates>& rates) {
   std::string text;
   if (rates) {
     text = terminal::number(rates->requests_per_second) + "/s";
@@ -41,7 +41,7 @@ std::string health_word(const std::optional<bool>& healthy, bool coloured) {
   return *healthy ? "ok" : paint("FAILING", Colour::red, coloured);
 }
 
-std::string records_text(const tunnel::Overview& now, bool coloured) {
+std::string records_text(const daemon::Overview& now, bool coloured) {
   std::string text = "audit " + health_word(now.audit_healthy, coloured) + ", events " +
                      health_word(now.events_healthy, coloured);
   if (now.last_event) text += " (last " + std::to_string(*now.last_event) + ")";
@@ -51,7 +51,7 @@ std::string records_text(const tunnel::Overview& now, bool coloured) {
                      : paint(std::to_string(now.log_lost) + " records lost", Colour::yellow, coloured));
 }
 
-std::string resources_text(const tunnel::Overview& now) {
+std::string resources_text(const daemon::Overview& now) {
   std::string text;
   if (now.memory_bytes) text = terminal::bytes(static_cast<double>(*now.memory_bytes));
   if (now.fds) text += (text.empty() ? "" : ", ") + std::to_string(*now.fds) + " descriptors";
@@ -60,18 +60,18 @@ std::string resources_text(const tunnel::Overview& now) {
 }
 
 template <class Value>
-void put(tunnel::Json& json, const char* key, const std::optional<Value>& value) {
+void put(daemon::Json& json, const char* key, const std::optional<Value>& value) {
   if (value) json[key] = *value;
 }
 
-tunnel::Json object_of(const std::vector<std::pair<std::string, std::uint64_t>>& counts) {
-  tunnel::Json json = tunnel::Json::object();
+daemon::Json object_of(const std::vector<std::pair<std::string, std::uint64_t>>& counts) {
+  daemon::Json json = daemon::Json::object();
   for (const auto& [name, count] : counts) json[name] = count;
   return json;
 }
 
-tunnel::Json requests_json(const tunnel::Overview& now, const std::optional<tunnel::Rates>& rates) {
-  tunnel::Json json{{"total", now.requests},
+daemon::Json requests_json(const daemon::Overview& now, const std::optional<daemon::Rates>& rates) {
+  daemon::Json json{{"total", now.requests},
                     {"successful", now.succeeded},
                     {"failed", now.failed},
                     {"inFlight", now.in_flight}};
@@ -86,8 +86,8 @@ tunnel::Json requests_json(const tunnel::Overview& now, const std::optional<tunn
   return json;
 }
 
-tunnel::Json queue_json(const tunnel::Queue& queue) {
-  tunnel::Json json{{"waiting", queue.waiting}};
+daemon::Json queue_json(const daemon::Queue& queue) {
+  daemon::Json json{{"waiting", queue.waiting}};
   put(json, "bytes", queue.bytes);
   put(json, "fullest", queue.fullest);
   json["byPriority"] = object_of(queue.by_priority);
@@ -113,11 +113,11 @@ std::string counts_text(const std::vector<std::pair<std::string, std::uint64_t>>
   return text;
 }
 
-std::string latency_text(const tunnel::Overview& now) {
+std::string latency_text(const daemon::Overview& now) {
   return "p50 " + ms(now.p50) + "  p95 " + ms(now.p95) + "  p99 " + ms(now.p99);
 }
 
-std::string queue_text(const tunnel::Overview& now) {
+std::string queue_text(const daemon::Overview& now) {
   if (!now.queue) return "unknown";
   std::string text = std::to_string(now.queue->waiting) + " waiting";
   if (now.queue->waiting > 0 && !now.queue->by_priority.empty())
@@ -128,7 +128,7 @@ std::string queue_text(const tunnel::Overview& now) {
   return text;
 }
 
-std::string breakers_text(const tunnel::Overview& now) {
+std::string breakers_text(const daemon::Overview& now) {
   if (now.breakers.worst.empty()) return "unknown";
   if (now.breakers.count == 0) return now.breakers.worst == "closed" ? "all closed" : now.breakers.worst;
   std::string text = std::to_string(now.breakers.count) + " not closed";
@@ -138,8 +138,8 @@ std::string breakers_text(const tunnel::Overview& now) {
   return text + (now.breakers.open.size() > kShown ? ", ..." : "");
 }
 
-std::vector<std::string> status_lines(const std::string& url, const tunnel::Overview& now,
-                                      const std::optional<tunnel::Rates>& rates, bool coloured) {
+std::vector<std::string> status_lines(const std::string& url, const daemon::Overview& now,
+                                      const std::optional<daemon::Rates>& rates, bool coloured) {
   std::vector<std::string> lines;
   std::string head = "tunneld " + harmless(now.version) + " at " + harmless(url) + ": " +
                      paint(harmless(now.state), colour_of_state(now.state), coloured);
@@ -168,9 +168,9 @@ std::vector<std::string> status_lines(const std::string& url, const tunnel::Over
   return lines;
 }
 
-tunnel::Json status_json(const std::string& url, const tunnel::Overview& now,
-                         const std::optional<tunnel::Rates>& rates) {
-  tunnel::Json json{{"url", url},
+daemon::Json status_json(const std::string& url, const daemon::Overview& now,
+                         const std::optional<daemon::Rates>& rates) {
+  daemon::Json json{{"url", url},
                     {"serving", now.serving},
                     {"state", now.state},
                     {"version", now.version},

@@ -2,9 +2,9 @@
 
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/verbs.h"
+#include "tunnelctl/daemon/admin.h"
 #include "tunnelctl/pack/pack.h"
 #include "tunnelctl/terminal/table.h"
-#include "tunnelctl/tunnel/admin.h"
 
 namespace tunnelctl {
 namespace {
@@ -23,13 +23,13 @@ struct Drain {
   bool yes = false;
 };
 struct Revoke {
-  tunnel::Revocation whom;
+  daemon::Revocation whom;
 };
 struct Revocations {};
 
-void print(Session& session, const tunnel::Json& json, const std::string& text) {
+void print(Session& session, const daemon::Json& json, const std::string& text) {
   if (session.json())
-    session.out << json.dump(2, ' ', false, tunnel::Json::error_handler_t::replace) << '\n';
+    session.out << json.dump(2, ' ', false, daemon::Json::error_handler_t::replace) << '\n';
   else
     session.out << terminal::harmless(text) << '\n';
 }
@@ -56,7 +56,7 @@ Result<ExitStatus> run(const LogLevelSet& options, Session& session) {
   const auto before = admin->log_level();
   if (!before) return tl::unexpected(before.error());
   if (const auto done = admin->set_log_level(options.level, ttl); !done) return tl::unexpected(done.error());
-  tunnel::Json json{{"level", options.level}, {"before", *before}};
+  daemon::Json json{{"level", options.level}, {"before", *before}};
   if (ttl) json["ttlSeconds"] = ttl->count();
   print(session, json, *before + " -> " + options.level + (ttl ? " for " + options.ttl : std::string()));
   return ExitStatus::ok;
@@ -108,7 +108,7 @@ Result<ExitStatus> run(const Revoke& options, Session& session) {
   const auto admin = session.tunnel();
   if (!admin) return tl::unexpected(admin.error());
   if (const auto done = admin->revoke(whom); !done) return tl::unexpected(done.error());
-  tunnel::Json json{{"revoked", true}};
+  daemon::Json json{{"revoked", true}};
   if (by_subject) {
     json["issuer"] = whom.issuer;
     json["subject"] = whom.subject;
@@ -126,7 +126,7 @@ Result<ExitStatus> run(const Revocations&, Session& session) {
   if (!admin) return tl::unexpected(admin.error());
   const auto list = admin->revocations();
   if (!list) return tl::unexpected(list.error());
-  session.out << list->dump(2, ' ', false, tunnel::Json::error_handler_t::replace) << '\n';
+  session.out << list->dump(2, ' ', false, daemon::Json::error_handler_t::replace) << '\n';
   return ExitStatus::ok;
 }
 

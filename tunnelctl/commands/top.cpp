@@ -23,14 +23,14 @@ struct Top {
 /// Asks again and again, and remembers what rates need.
 class Looker {
  public:
-  explicit Looker(const tunnel::Admin& admin) : admin_(admin) {}
+  explicit Looker(const daemon::Admin& admin) : admin_(admin) {}
 
   Result<TopView> look() {
-    auto now = tunnel::read_overview(admin_);
+    auto now = daemon::read_overview(admin_);
     if (!now) return tl::unexpected(now.error());
     const auto at = Clock::now();
     TopView view{.url = admin_.url(), .now = std::move(*now)};
-    if (before_) view.rates = tunnel::rates_between(*before_, view.now, at - at_);
+    if (before_) view.rates = daemon::rates_between(*before_, view.now, at - at_);
     if (view.now.with_token)
       if (auto done = add_lists(view, at); !done) return tl::unexpected(done.error());
     before_ = view.now;
@@ -46,8 +46,8 @@ class Looker {
   Result<void> add_lists(TopView& view, Clock::time_point at) {
     const auto connections = admin_.connections();
     if (!connections) return tl::unexpected(connections.error());
-    view.connections = tunnel::connections_of(*connections);
-    if (before_) tunnel::add_rates(view.connections, connections_, at - at_);
+    view.connections = daemon::connections_of(*connections);
+    if (before_) daemon::add_rates(view.connections, connections_, at - at_);
     connections_ = view.connections;
     sort_busiest_first(view.connections);
     auto breakers = admin_.breakers();
@@ -59,7 +59,7 @@ class Looker {
     }
     const auto users = admin_.users(kUsers);
     if (users)
-      view.users = tunnel::users_of(*users);
+      view.users = daemon::users_of(*users);
     else if (!is_page_of_later(users.error()))
       return tl::unexpected(users.error());
     return {};
@@ -68,16 +68,16 @@ class Looker {
   /// A daemon that is older than this program lacks pages.
   static bool is_page_of_later(const Error& error) { return error.kind == Error::Kind::not_found; }
 
-  const tunnel::Admin& admin_;
-  std::optional<tunnel::Overview> before_{};
-  std::vector<tunnel::Connected> connections_{};
+  const daemon::Admin& admin_;
+  std::optional<daemon::Overview> before_{};
+  std::vector<daemon::Connected> connections_{};
   Clock::time_point at_{};
 };
 
 std::vector<std::string> shown(const TopView& view, const Refresh& refresh, const Session& session) {
   if (!session.json()) return top_lines(view, refresh.rows(), session.coloured());
   const int indent = -1;
-  return {top_json(view).dump(indent, ' ', false, tunnel::Json::error_handler_t::replace)};
+  return {top_json(view).dump(indent, ' ', false, daemon::Json::error_handler_t::replace)};
 }
 
 Result<ExitStatus> run(const Top& options, Session& session) {
@@ -97,7 +97,7 @@ Result<ExitStatus> run(const Top& options, Session& session) {
       looker.forget();
       const auto why = terminal::harmless(view.error().message);
       if (session.json())
-        refresh.show({tunnel::Json{{"url", admin->url()}, {"serving", false}, {"error", why}}.dump()});
+        refresh.show({daemon::Json{{"url", admin->url()}, {"serving", false}, {"error", why}}.dump()});
       else
         refresh.show({why});
     }

@@ -29,7 +29,7 @@ std::string rate(double bytes_per_second) {
   return bytes_per_second < 0.5 ? "-" : terminal::bytes(bytes_per_second) + "/s";
 }
 
-std::vector<std::string> row_of(const tunnel::Connected& one) {
+std::vector<std::string> row_of(const daemon::Connected& one) {
   return {harmless(one.id),
           harmless(one.kind),
           one.service.empty() ? "-" : terminal::shortened(harmless(one.service), 24),
@@ -41,7 +41,7 @@ std::vector<std::string> row_of(const tunnel::Connected& one) {
           rate(one.bytes_out_per_second)};
 }
 
-std::vector<std::string> row_of(const tunnel::User& one) {
+std::vector<std::string> row_of(const daemon::User& one) {
   return {terminal::shortened(harmless(one.principal), 12),
           harmless(one.tier),
           std::to_string(one.requests),
@@ -100,8 +100,8 @@ void add_connections(std::vector<std::string>& lines, const TopView& view, std::
 
 }  // namespace
 
-void sort_busiest_first(std::vector<tunnel::Connected>& connections) {
-  const auto traffic = [](const tunnel::Connected& one) {
+void sort_busiest_first(std::vector<daemon::Connected>& connections) {
+  const auto traffic = [](const daemon::Connected& one) {
     return one.bytes_in_per_second + one.bytes_out_per_second;
   };
   std::stable_sort(connections.begin(), connections.end(), [&](const auto& a, const auto& b) {
@@ -133,10 +133,10 @@ std::vector<std::string> top_lines(const TopView& view, std::size_t rows, bool c
   return lines;
 }
 
-tunnel::Json top_json(const TopView& view) {
-  tunnel::Json json = status_json(view.url, view.now, view.rates);
+daemon::Json top_json(const TopView& view) {
+  daemon::Json json = status_json(view.url, view.now, view.rates);
   if (!view.now.with_token) return json;
-  json["connectionList"] = tunnel::Json::array();
+  json["connectionList"] = daemon::Json::array();
   for (const auto& one : view.connections)
     json["connectionList"].push_back({{"id", one.id},
                                       {"kind", one.kind},
@@ -150,7 +150,7 @@ tunnel::Json top_json(const TopView& view) {
                                       {"bytesOut", one.bytes_out},
                                       {"bytesInPerSecond", one.bytes_in_per_second},
                                       {"bytesOutPerSecond", one.bytes_out_per_second}});
-  json["breakerList"] = tunnel::Json::array();
+  json["breakerList"] = daemon::Json::array();
   for (const auto& one : view.breakers)
     json["breakerList"].push_back({{"id", one.id},
                                    {"state", one.state},
@@ -158,9 +158,9 @@ tunnel::Json top_json(const TopView& view) {
                                    {"upstream", one.upstream},
                                    {"refused", one.refused},
                                    {"nextProbe", one.next_probe}});
-  json["userList"] = tunnel::Json::array();
+  json["userList"] = daemon::Json::array();
   for (const auto& one : view.users) {
-    tunnel::Json user{
+    daemon::Json user{
         {"principal", one.principal}, {"tier", one.tier}, {"requests", one.requests}, {"errors", one.errors}};
     if (one.mean_ms) user["meanMs"] = *one.mean_ms;
     user["bytesIn"] = one.bytes_in;

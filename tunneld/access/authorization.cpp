@@ -53,7 +53,7 @@ Result<AllowList> AllowList::parse(const std::vector<std::string>& entries, std:
   return list;
 }
 
-bool AllowList::permits(const Principal& principal) const {
+bool AllowList::permits(const tunnel::Principal& principal) const {
   if (principal.issuer != issuer_) return false;
   // Every kind is looked at, so that time does not tell which one matched.
   const bool by_subject = subjects_.find(principal.subject) != subjects_.end();
@@ -63,7 +63,7 @@ bool AllowList::permits(const Principal& principal) const {
   return everybody_ || by_subject || by_tier || by_scope;
 }
 
-bool may_use(const Principal& principal, const AllowList* service) {
+bool may_use(const tunnel::Principal& principal, const AllowList* service) {
   // An unknown service walks the same path as one with nobody on its list.
   static const AllowList nobody;
   return (service != nullptr ? *service : nobody).permits(principal);

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "common/result.h"
-#include "tunneld/access/principal.h"
+#include "tunnel/principal.h"
 
 namespace tunneld::access {
 
@@ -33,7 +33,7 @@ class AllowList {
   static Result<AllowList> parse(const std::vector<std::string>& entries, std::string_view issuer);
 
   /// Constant time in the number of entries.
-  bool permits(const Principal& principal) const;
+  bool permits(const tunnel::Principal& principal) const;
 
  private:
   struct TextHash {
@@ -45,12 +45,12 @@ class AllowList {
   std::string issuer_;
   bool everybody_ = false;
   Names subjects_;
-  std::array<bool, 3> tiers_{};  // by Tier
+  std::array<bool, 3> tiers_{};  // by tunnel::Tier
   Names scopes_;
 };
 
 /// The one question doors ask: may `principal` use the service with this list? nullptr stands for a service
 /// that does not exist, and is answered like one that is denied.
-bool may_use(const Principal& principal, const AllowList* service);
+bool may_use(const tunnel::Principal& principal, const AllowList* service);
 
 }  // namespace tunneld::access

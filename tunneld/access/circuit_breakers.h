@@ -71,7 +71,7 @@ class CircuitBreakers {
     std::size_t max_entries = 65'536;
   };
   struct Key {
-    std::string_view principal;  // Principal::key()
+    std::string_view principal;  // tunnel::Principal::key()
     std::string_view upstream;
     std::string_view service;
   };

@@ -102,14 +102,14 @@ bool valid_scope(std::string_view scope) {
                                        [](char c) { return c > 0x20 && c <= 0x7e && c != '"' && c != '\\'; });
 }
 
-std::optional<Tier> tier_named(std::string_view text) {
-  for (const Tier tier : {Tier::free, Tier::premium, Tier::enterprise})
+std::optional<tunnel::Tier> tier_named(std::string_view text) {
+  for (const tunnel::Tier tier : {tunnel::Tier::free, tunnel::Tier::premium, tunnel::Tier::enterprise})
     if (text == to_string(tier)) return tier;
   return std::nullopt;
 }
 
-tl::expected<Principal, Reason> principal_from(const json& payload, const Options& options,
-                                               std::chrono::system_clock::time_point now) {
+tl::expected<tunnel::Principal, Reason> principal_from(const json& payload, const Options& options,
+                                                       std::chrono::system_clock::time_point now) {
   using std::chrono::seconds;
   const std::string* issuer = text_claim(payload, "iss");
   const std::string* subject = text_claim(payload, "sub");
@@ -118,7 +118,7 @@ tl::expected<Principal, Reason> principal_from(const json& payload, const Option
   if (const auto audience = check_audience(payload, options.audience); !audience)
     return Rejected(audience.error());
 
-  Principal principal{.issuer = *issuer, .subject = *subject, .scopes = {}, .token_id = {}};
+  tunnel::Principal principal{.issuer = *issuer, .subject = *subject, .scopes = {}, .token_id = {}};
   if (payload.contains("jti")) {
     const std::string* id = text_claim(payload, "jti");
     // The same alphabet and length as a subject: it is logged and looked up the same way.
@@ -126,7 +126,7 @@ tl::expected<Principal, Reason> principal_from(const json& payload, const Option
     principal.token_id = *id;
   }
   if (const std::string* tier = text_claim(payload, options.tier_claim))
-    principal.tier = tier_named(*tier).value_or(Tier::free);
+    principal.tier = tier_named(*tier).value_or(tunnel::Tier::free);
   auto scopes = scopes_from(payload, options.scope_claim);
   if (!scopes) return Rejected(scopes.error());
   principal.scopes = std::move(*scopes);

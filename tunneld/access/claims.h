@@ -7,8 +7,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <tl/expected.hpp>
 
+#include "tunnel/principal.h"
 #include "tunneld/access/options.h"
-#include "tunneld/access/principal.h"
 #include "tunneld/access/rejection.h"
 
 namespace tunneld::access {
@@ -19,12 +19,12 @@ bool valid_subject(std::string_view subject);
 /// A scope token of RFC 6749 section 3.3: printable ASCII without space, quote and backslash.
 bool valid_scope(std::string_view scope);
 /// "free", "premium" or "enterprise" exactly.
-std::optional<Tier> tier_named(std::string_view text);
+std::optional<tunnel::Tier> tier_named(std::string_view text);
 
 /// Who `payload` (of a token whose signature is good) speaks for, or why not at wall time `now`.
 /// Expiry is judged last: Reason::expired means everything else was right.
 /// Source: RFC 7519 section 4.1; times must be whole seconds from 0 to the year 9999.
-tl::expected<Principal, Reason> principal_from(const nlohmann::json& payload, const Options& options,
-                                               std::chrono::system_clock::time_point now);
+tl::expected<tunnel::Principal, Reason> principal_from(const nlohmann::json& payload, const Options& options,
+                                                       std::chrono::system_clock::time_point now);
 
 }  // namespace tunneld::access

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "tunneld/access/principal.h"
+#include "tunnel/principal.h"
 
 namespace tunneld::access {
 

@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/strict_json.h"
 #include "tunneld/access/base64url.h"
-#include "tunneld/access/strict_json.h"
 
 namespace tunneld::access {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "common/result.h"
 #include "common/secret.h"
-#include "tunneld/access/principal.h"
+#include "tunnel/principal.h"
 
 struct evp_pkey_st;
 

@@ -79,7 +79,7 @@ struct PenaltyBox::Impl {
 
   mutable std::shared_mutex mutex;
   Options options;
-  SharedTable<Address, Record> records;
+  SharedTable<tunnel::Address, Record> records;
   /// While nobody fails, nobody waits for a lock here.
   std::atomic<std::size_t> entries{0};
 };
@@ -92,7 +92,7 @@ void PenaltyBox::configure(const Options& options) {
   impl_->options = options;
 }
 
-PenaltyBox::Verdict PenaltyBox::check(const Address& address, Time time) {
+PenaltyBox::Verdict PenaltyBox::check(const tunnel::Address& address, Time time) {
   if (impl_->entries.load(std::memory_order_acquire) == 0) return {};
   const Options options = impl_->current();
   if (!options.enabled) return {};
@@ -118,7 +118,7 @@ PenaltyBox::Verdict PenaltyBox::check(const Address& address, Time time) {
   });
 }
 
-std::optional<PenaltyBox::Standing> PenaltyBox::failed(const Address& address, Time time) {
+std::optional<PenaltyBox::Standing> PenaltyBox::failed(const tunnel::Address& address, Time time) {
   const Options options = impl_->current();
   if (!options.enabled) return std::nullopt;
   const std::int64_t now = access::nanoseconds_of(time);
@@ -147,7 +147,7 @@ std::optional<PenaltyBox::Standing> PenaltyBox::failed(const Address& address, T
   });
 }
 
-bool PenaltyBox::pardon(const Address& address) {
+bool PenaltyBox::pardon(const tunnel::Address& address) {
   const std::uint64_t hash = address.hash();
   return impl_->records.with(hash, [&](auto& records) {
     const bool erased = records.erase(address, hash);
@@ -162,7 +162,7 @@ PenaltyBox::Counts PenaltyBox::counts(Time time) const {
   Counts counts;
   impl_->records.with_each([&](const auto& records) {
     counts.entries += records.size();
-    records.for_each([&](const Address&, const Record& record) {
+    records.for_each([&](const tunnel::Address&, const Record& record) {
       const Standing standing = standing_of(record, options, now);
       if (standing == Standing::throttled) ++counts.throttled;
       if (standing == Standing::blocked) ++counts.blocked;

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <memory>
 
-#include "tunneld/access/client_address.h"
+#include "tunnel/client_address.h"
 
 namespace tunneld::access {
 
@@ -39,12 +39,12 @@ class PenaltyBox {
 
   /// Before a request without a verified token is looked at. Takes one of the few that a throttled address
   /// has left.
-  Verdict check(const Address& address, Time now);
+  Verdict check(const tunnel::Address& address, Time now);
   /// A token that was wrong, or missing where one is needed. Returns the standing when this changed it.
   /// A block that has ended leaves the address throttled for one more window.
-  std::optional<Standing> failed(const Address& address, Time now);
+  std::optional<Standing> failed(const tunnel::Address& address, Time now);
   /// The operator's pardon; false when the address is not in the box.
-  bool pardon(const Address& address);
+  bool pardon(const tunnel::Address& address);
 
   struct Counts {
     std::size_t throttled = 0, blocked = 0, entries = 0;

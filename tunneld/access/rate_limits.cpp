@@ -4,8 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include "common/keyed_hash.h"
 #include "tunneld/access/digest.h"
-#include "tunneld/access/keyed_hash.h"
 #include "tunneld/access/recent_table.h"
 #include "tunneld/access/token_bucket.h"
 
@@ -113,8 +113,8 @@ struct RateLimits::Impl {
   std::atomic<unsigned> global_per_minute{};
 
   Buckets<PrincipalDigest> principals;
-  Buckets<Address> addresses;
-  Buckets<Address> handshakes;
+  Buckets<tunnel::Address> addresses;
+  Buckets<tunnel::Address> handshakes;
   /// Every request of every thread comes here: on a cache line of its own.
   alignas(64) std::atomic<std::int64_t> global_full_at{std::numeric_limits<std::int64_t>::min()};
 };
@@ -126,26 +126,26 @@ void RateLimits::configure(const Options& options) {
   impl_->configure(options);
 }
 
-RateDecision RateLimits::take(std::string_view key, Tier tier, Time now) {
+RateDecision RateLimits::take(std::string_view key, tunnel::Tier tier, Time now) {
   const unsigned per_minute = impl_->per_minute[static_cast<std::size_t>(tier)];
   if (per_minute == 0) return {};
   const PrincipalDigest digest = digest_of(key);
   return impl_->principals.take(digest, keyed_hash(digest[0], digest[1]), per_minute, nanoseconds_of(now));
 }
 
-RateDecision RateLimits::take(const Address& address, Time now) {
+RateDecision RateLimits::take(const tunnel::Address& address, Time now) {
   return impl_->addresses.take(address, address.hash(), impl_->address_per_minute, nanoseconds_of(now));
 }
 
-void RateLimits::give_back(const Address& address, Time now) {
+void RateLimits::give_back(const tunnel::Address& address, Time now) {
   impl_->addresses.give_back(address, address.hash(), nanoseconds_of(now));
 }
 
-RateDecision RateLimits::take_handshake(const Address& address, Time now) {
+RateDecision RateLimits::take_handshake(const tunnel::Address& address, Time now) {
   return impl_->handshakes.take(address, address.hash(), impl_->handshakes_per_minute, nanoseconds_of(now));
 }
 
-void RateLimits::give_back_handshake(const Address& address, Time now) {
+void RateLimits::give_back_handshake(const tunnel::Address& address, Time now) {
   impl_->handshakes.give_back(address, address.hash(), nanoseconds_of(now));
 }
 

@@ -7,8 +7,8 @@
 #include <memory>
 #include <string_view>
 
-#include "tunneld/access/client_address.h"
-#include "tunneld/access/principal.h"
+#include "tunnel/client_address.h"
+#include "tunnel/principal.h"
 
 namespace tunneld::access {
 
@@ -45,15 +45,15 @@ class RateLimits {
   /// New rates; tables keep their size. Buckets keep the part of their burst that was used.
   void configure(const Options& options);
 
-  /// One request of a principal; `key` is Principal::key().
-  RateDecision take(std::string_view key, Tier tier, Time now);
+  /// One request of a principal; `key` is tunnel::Principal::key().
+  RateDecision take(std::string_view key, tunnel::Tier tier, Time now);
   /// One request from an address that has not shown a valid token (yet).
-  RateDecision take(const Address& address, Time now);
+  RateDecision take(const tunnel::Address& address, Time now);
   /// The token was good after all: the principal's own bucket pays instead.
-  void give_back(const Address& address, Time now);
+  void give_back(const tunnel::Address& address, Time now);
   /// One connection of a stranger, at accept; given back when its first token is accepted.
-  RateDecision take_handshake(const Address& address, Time now);
-  void give_back_handshake(const Address& address, Time now);
+  RateDecision take_handshake(const tunnel::Address& address, Time now);
+  void give_back_handshake(const tunnel::Address& address, Time now);
   /// One request of anybody.
   RateDecision take_global(Time now);
 

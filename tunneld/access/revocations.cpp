@@ -11,8 +11,8 @@
 
 #include "common/atomic_file.h"
 #include "common/config_file.h"
+#include "common/strict_json.h"
 #include "tunneld/access/claims.h"
-#include "tunneld/access/strict_json.h"
 
 namespace tunneld::access {
 namespace {
@@ -227,7 +227,7 @@ Result<void> Revocations::add(Entry entry, WallTime now) {
   return {};
 }
 
-bool Revocations::revoked(const Principal& principal) const {
+bool Revocations::revoked(const tunnel::Principal& principal) const {
   if (empty_.load(std::memory_order_acquire)) return false;
   const auto list = table();
   if (!principal.token_id.empty() && list->by_token.contains(principal.token_id)) return true;

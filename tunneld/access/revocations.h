@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "common/result.h"
-#include "tunneld/access/principal.h"
+#include "tunnel/principal.h"
 
 namespace tunneld::access {
 
@@ -48,7 +48,7 @@ class Revocations {
   Result<void> add(Entry entry, WallTime now);
   /// Reads the file again (SIGHUP, or another writer); on an error the old list stays.
   Result<void> reload(WallTime now);
-  bool revoked(const Principal& principal) const;
+  bool revoked(const tunnel::Principal& principal) const;
   /// Changes with every change of the list: live streams are looked at again then.
   std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
   std::vector<Entry> list() const;

@@ -10,15 +10,15 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "tunnel/principal.h"
 #include "tunneld/access/digest.h"
-#include "tunneld/access/principal.h"
 #include "tunneld/access/verification_key.h"
 
 namespace tunneld::access {
 
 /// A token that was fully verified. Immutable and shared: a cache hit copies no strings.
 struct VerifiedToken {
-  Principal principal;
+  tunnel::Principal principal;
   std::string key_id;  // empty when the token named none
   Algorithm algorithm = Algorithm::eddsa;
   // Of the principal; made once, as every request needs them.

@@ -6,9 +6,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/strict_json.h"
 #include "tunneld/access/base64url.h"
 #include "tunneld/access/claims.h"
-#include "tunneld/access/strict_json.h"
 
 namespace tunneld::access {
 namespace {
@@ -190,7 +190,7 @@ tl::expected<VerifiedToken, Rejection> TokenVerifier::verify_fresh(
   auto principal = principal_from(parts->payload, options_, wall);
   if (!principal) return reject(principal.error());
   auto whose = principal->key();
-  auto hash = principal_hash(whose);
+  auto hash = tunnel::principal_hash(whose);
   return VerifiedToken{std::move(*principal), rejection.claimed_kid, *algorithm, std::move(whose),
                        std::move(hash)};
 }

@@ -21,7 +21,7 @@ namespace tunneld::access {
 struct Accepted {
   std::shared_ptr<const VerifiedToken> token;  // never null
   bool from_cache = false;
-  const Principal& principal() const { return token->principal; }
+  const tunnel::Principal& principal() const { return token->principal; }
 };
 
 /// Decides whether a bearer token is genuine, ours and in force. All calls are thread-safe.

@@ -9,7 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tunneld/access/strict_json.h"
+#include "common/strict_json.h"
 #include "tunneld/admin/input.h"
 
 namespace tunneld::admin {
@@ -74,7 +74,7 @@ tunnel::asio::awaitable<tunnel::Served<nlohmann::json>> read_body(HttpExchange& 
     text.append(reinterpret_cast<const char*>(buffer.data()), *got);
   }
   if (text.empty()) co_return nlohmann::json(nullptr);
-  auto json = access::parse_strict_json(text, kMaxBody);
+  auto json = parse_strict_json(text, kMaxBody);
   if (!json) co_return tunnel::refuse(Code::bad_request, "body: " + json.error().message);
   co_return std::move(*json);
 }
@@ -159,7 +159,7 @@ void AdminHandler::end_streams() {
 
 tunnel::asio::awaitable<void> AdminHandler::handle(HttpExchange& exchange) {
   // Scrapers and probes carry no token: the listener is loopback only and counts them as known.
-  exchange.authenticated(access::Tier::free);
+  exchange.authenticated(tunnel::Tier::free);
   Call call(exchange);
   auto made = co_await answer(call);
   report(call, made.status);

@@ -13,8 +13,10 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "tunnel/http_exchange.h"
+#include "tunnel/principal.h"
+#include "tunnel/refusal.h"
 #include "tunneld/access/circuit_breakers.h"
-#include "tunneld/access/principal.h"
 #include "tunneld/access/revocations.h"
 #include "tunneld/admin/answer.h"
 #include "tunneld/admin/event_streams.h"
@@ -23,8 +25,6 @@
 #include "tunneld/admin/history.h"
 #include "tunneld/admin/metrics.h"
 #include "tunneld/admin/user_table.h"
-#include "tunneld/tunnel/http_exchange.h"
-#include "tunneld/tunnel/refusal.h"
 
 namespace tunneld::admin {
 
@@ -40,7 +40,7 @@ struct AdminCall {
   std::string_view page;    // the pattern, "/api/tunnel/connections/{id}"
   unsigned status = 200;
   std::optional<tunnel::Code> refused{};
-  const access::Principal* principal = nullptr;  // null when the token was not accepted
+  const tunnel::Principal* principal = nullptr;  // null when the token was not accepted
   std::string_view peer;
   std::string_view correlation_id;
   /// Denied (no token, or not the scope), or anything but GET and HEAD: an audit log that leaves reads out
@@ -56,7 +56,7 @@ struct Sources {
   std::function<Health()> health;
   std::function<HealthCounts()> counts;
   /// The caller's token judged; scopes are checked here.
-  std::function<tunnel::Served<access::Principal>(const tunnel::RequestHead&)> authenticate;
+  std::function<tunnel::Served<tunnel::Principal>(const tunnel::RequestHead&)> authenticate;
   std::function<nlohmann::ordered_json()> connections;
   std::function<nlohmann::ordered_json()> diagnostics;
   /// One of ERROR WARN INFO DEBUG TRACE.
@@ -70,7 +70,7 @@ struct Sources {
   /// Every call of a page that needs the scope, once it is answered.
   std::function<void(const AdminCall&)> called = [](const AdminCall&) {};
   /// Who it is that changes something with the very next of these calls.
-  std::function<void(const access::Principal&)> acting = [](const access::Principal&) {};
+  std::function<void(const tunnel::Principal&)> acting = [](const tunnel::Principal&) {};
 
   // Configuration. `if_match` is the field's value as it came; none came: nullopt.
   /// {"etag","values":{key: {"value","from","hot"}}}
@@ -137,7 +137,7 @@ class AdminHandler final : public tunnel::HttpHandler {
     tunnel::HttpExchange& exchange;
     const Page* page = nullptr;
     std::string id{};                              // the variable part of the path
-    std::optional<access::Principal> principal{};  // of an accepted token
+    std::optional<tunnel::Principal> principal{};  // of an accepted token
     std::optional<tunnel::Code> refused{};
     std::optional<std::uint64_t> streams_after{};  // the answer is a stream of the events after this one
   };

@@ -9,7 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tunneld/access/client_address.h"
+#include "tunnel/client_address.h"
 #include "tunneld/admin/admin_handler.h"
 #include "tunneld/admin/input.h"
 #include "tunneld/admin/me.h"
@@ -63,7 +63,7 @@ std::optional<std::uint64_t> number_in(std::string_view text) {
 }
 
 Json user_json(const UserTable::Usage& usage) {
-  Json user{{"principal", usage.hash}, {"tier", access::to_string(usage.tier)}};
+  Json user{{"principal", usage.hash}, {"tier", to_string(usage.tier)}};
   user.update(usage_json(usage));
   return user;
 }
@@ -297,10 +297,10 @@ Answer AdminHandler::breakers_page(Call&) {
   auto& list = body["breakers"] = Json::array();
   for (const auto& breaker : sources_.breakers())
     list.push_back({{"id", breaker.id},
-                    {"state", access::to_string(breaker.state)},
+                    {"state", to_string(breaker.state)},
                     {"upstream", breaker.upstream},
                     {"service", breaker.service},
-                    {"principal", access::principal_hash(breaker.principal)},
+                    {"principal", tunnel::principal_hash(breaker.principal)},
                     {"failures", breaker.failures_in_a_row},
                     {"successes", breaker.successes_in_a_row},
                     {"refused", breaker.refused},
@@ -401,7 +401,7 @@ Answer AdminHandler::revoke(Call& call, const nlohmann::json& body) {
 }
 
 Answer AdminHandler::pardon(Call& call, const nlohmann::json&) {
-  if (!access::Address::parse(call.id))
+  if (!tunnel::Address::parse(call.id))
     return bad_request(call, {"address: an IPv4 or IPv6 address is wanted"});
   if (!sources_.pardon(call.id)) return not_found(call, "that address is not in the penalty box");
   return {.status = 204};

@@ -6,8 +6,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "tunneld/tunnel/http_exchange.h"
-#include "tunneld/tunnel/refusal.h"
+#include "tunnel/http_exchange.h"
+#include "tunnel/refusal.h"
 
 namespace tunneld::admin {
 

@@ -10,7 +10,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
-#include "tunneld/tunnel/wakeup.h"
+#include "tunnel/wakeup.h"
 
 namespace tunneld::admin {
 

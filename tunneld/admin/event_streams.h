@@ -10,7 +10,7 @@
 
 #include <boost/asio/awaitable.hpp>
 
-#include "tunneld/tunnel/http_exchange.h"
+#include "tunnel/http_exchange.h"
 
 namespace tunneld::admin {
 

@@ -5,7 +5,7 @@
 
 #include <tl/expected.hpp>
 
-#include "tunneld/tunnel/refusal.h"
+#include "tunnel/refusal.h"
 
 namespace tunneld::admin {
 

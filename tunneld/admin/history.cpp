@@ -9,7 +9,7 @@
 
 #include "common/atomic_file.h"
 #include "common/config_file.h"
-#include "tunneld/access/strict_json.h"
+#include "common/strict_json.h"
 #include "tunneld/admin/health.h"
 
 namespace tunneld::admin {
@@ -231,7 +231,7 @@ Result<void> History::load(const std::filesystem::path& file, WallTime now) {
   const auto refuse = [&file](const std::string& why) {
     return fail(Error::Kind::bad_input, file.string() + ": is no history of ours, so it begins anew: " + why);
   };
-  auto json = access::parse_strict_json(*text, kMaxFile);
+  auto json = parse_strict_json(*text, kMaxFile);
   if (!json) return refuse(json.error().message);
   try {
     if (json->at("version") != kVersion) return refuse("its version is another");

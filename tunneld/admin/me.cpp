@@ -24,14 +24,14 @@ Json usage_json(const UserTable::Usage& usage) {
           {"lastSeen", rfc3339(usage.last_seen)}};
 }
 
-Json me_body(const access::Principal& principal, const std::optional<UserTable::Usage>& usage,
+Json me_body(const tunnel::Principal& principal, const std::optional<UserTable::Usage>& usage,
              const MeLimits& limits) {
   Json body;
   body["timestamp"] = rfc3339(std::chrono::system_clock::now());
-  body["principal"] = access::principal_hash(principal.key());
+  body["principal"] = tunnel::principal_hash(principal.key());
   body["subject"] = principal.subject;
   body["issuer"] = principal.issuer;
-  body["tier"] = access::to_string(principal.tier);
+  body["tier"] = to_string(principal.tier);
   body["scopes"] = principal.scopes;
   body["tokenExpires"] = rfc3339(principal.expires_at);
   body["usage"] = usage ? usage_json(*usage) : Json(nullptr);

@@ -7,7 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "tunneld/access/principal.h"
+#include "tunnel/principal.h"
 #include "tunneld/admin/user_table.h"
 
 namespace tunneld::admin {
@@ -30,7 +30,7 @@ nlohmann::ordered_json usage_json(const UserTable::Usage& usage);
 /// {"timestamp","principal","subject","issuer","tier","scopes","tokenExpires","usage":{...} or null,
 /// "limits":{"requestsPerMinute":{"limit","remaining"} or null,"connections":{"limit","open"},
 /// "queue":{"limit","waiting","level"}}}
-nlohmann::ordered_json me_body(const access::Principal& principal,
+nlohmann::ordered_json me_body(const tunnel::Principal& principal,
                                const std::optional<UserTable::Usage>& usage, const MeLimits& limits);
 
 }  // namespace tunneld::admin

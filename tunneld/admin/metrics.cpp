@@ -21,7 +21,6 @@ namespace tunneld::admin {
 namespace names = metric_names;
 
 using access::BreakerState;
-using access::Tier;
 using tunnel::Code;
 using tunnel::FlowLevel;
 using tunnel::Initiator;
@@ -29,6 +28,7 @@ using tunnel::Outcome;
 using tunnel::Priority;
 using tunnel::QueueExit;
 using tunnel::Side;
+using tunnel::Tier;
 
 namespace {
 
@@ -422,7 +422,7 @@ std::string Metrics::expose(bool openmetrics, bool compat) const {
   const auto& cells = *cells_;
   Exposition out;
   const auto tier_label = [](std::size_t tier) {
-    return prometheus::ClientMetric::Label{"user_tier", access::to_string(static_cast<Tier>(tier))};
+    return prometheus::ClientMetric::Label{"user_tier", to_string(static_cast<Tier>(tier))};
   };
 
   out.gauge(names::kBuildInfo, 1,
@@ -573,7 +573,7 @@ void Metrics::add_limits_and_records(Exposition& out) const {
     for (std::size_t tier = 0; tier < 3; ++tier)
       out.counter(names::kRateLimitViolationsTotal, cells.limited[scope][tier],
                   {{"scope", std::string(kLimitScopes[scope])},
-                   {"user_tier", access::to_string(static_cast<Tier>(tier))}});
+                   {"user_tier", to_string(static_cast<Tier>(tier))}});
   const auto penalties = options_.penalties();
   out.gauge(names::kPenalizedAddresses, static_cast<double>(penalties.throttled), {{"state", "throttled"}});
   out.gauge(names::kPenalizedAddresses, static_cast<double>(penalties.blocked), {{"state", "blocked"}});

@@ -9,10 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "tunnel/observer.h"
 #include "tunneld/access/circuit_breakers.h"
 #include "tunneld/access/penalty_box.h"
 #include "tunneld/admin/cells.h"
-#include "tunneld/tunnel/observer.h"
 
 namespace tunneld::admin {
 
@@ -91,9 +91,9 @@ class Metrics final : public tunnel::Observer {
   void socket_closed() override;
   void socket_refused(std::string_view reason) override;
   void setup_finished(std::string_view phase, Duration took) override;
-  void websocket_opened(access::Tier tier, std::string_view role) override;
+  void websocket_opened(tunnel::Tier tier, std::string_view role) override;
   void websocket_refused(std::string_view role, tunnel::Code code) override;
-  void websocket_closed(access::Tier tier, std::string_view role, std::uint16_t code,
+  void websocket_closed(tunnel::Tier tier, std::string_view role, std::uint16_t code,
                         tunnel::Initiator initiator, Duration lived) override;
   void frame_rejected(std::string_view reason) override;
   void request_rejected(std::string_view reason) override;
@@ -102,8 +102,8 @@ class Metrics final : public tunnel::Observer {
   void compressed(tunnel::Side from, std::size_t before, std::size_t after) override;
   void auth_attempt(bool accepted, std::string_view reason) override;
   void jwks_refreshed(bool ok) override;
-  void rate_limited(std::string_view scope, access::Tier tier) override;
-  void request_started(access::Tier tier) override;
+  void rate_limited(std::string_view scope, tunnel::Tier tier) override;
+  void request_started(tunnel::Tier tier) override;
   void request_finished(const tunnel::FinishedRequest& request) override;
   void error_answered(tunnel::Code code) override;
   void bytes(tunnel::Side side, std::size_t received, std::size_t sent) override;

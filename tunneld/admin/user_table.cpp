@@ -51,7 +51,7 @@ void UserTable::change(std::string_view key, WallTime now, const Change& apply) 
     } else {
       auto& entry = shard.by_age.emplace_front();
       entry.key = key;
-      entry.usage.hash = access::principal_hash(key);
+      entry.usage.hash = tunnel::principal_hash(key);
       entry.usage.first_seen = now;
       shard.by_key.emplace(entry.key, shard.by_age.begin());
       added = true;
@@ -99,7 +99,7 @@ void UserTable::request_finished(std::string_view key, const Request& request, W
   });
 }
 
-void UserTable::connection_opened(std::string_view key, access::Tier tier, WallTime now) {
+void UserTable::connection_opened(std::string_view key, tunnel::Tier tier, WallTime now) {
   change(key, now, [&](Usage& usage) {
     usage.tier = tier;
     ++usage.open_connections;

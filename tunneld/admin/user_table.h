@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tunneld/access/principal.h"
+#include "tunnel/principal.h"
 
 namespace tunneld::admin {
 
@@ -24,7 +24,7 @@ class UserTable {
   ~UserTable();
 
   struct Request {
-    access::Tier tier = access::Tier::free;
+    tunnel::Tier tier = tunnel::Tier::free;
     bool failed = false;
     std::chrono::steady_clock::duration took{};
     std::uint64_t bytes_in = 0;   // from the caller
@@ -32,13 +32,13 @@ class UserTable {
   };
   /// `key` is Principal::key().
   void request_finished(std::string_view key, const Request& request, WallTime now);
-  void connection_opened(std::string_view key, access::Tier tier, WallTime now);
+  void connection_opened(std::string_view key, tunnel::Tier tier, WallTime now);
   /// `bytes_*`: what it carried beside requests told by themselves.
   void connection_closed(std::string_view key, std::uint64_t bytes_in, std::uint64_t bytes_out, WallTime now);
 
   struct Usage {
     std::string hash;
-    access::Tier tier = access::Tier::free;  // as last seen
+    tunnel::Tier tier = tunnel::Tier::free;  // as last seen
     std::uint64_t requests = 0;
     std::uint64_t errors = 0;
     std::chrono::steady_clock::duration total_time{};  // of the requests

@@ -7,12 +7,12 @@
 
 #include <boost/asio/io_context.hpp>
 
+#include "tunnel/byte_stream.h"
+#include "tunnel/observer.h"
+#include "tunnel/refusal.h"
 #include "tunneld/ssh/host_keys.h"
 #include "tunneld/ssh/identity.h"
 #include "tunneld/ssh/options.h"
-#include "tunneld/tunnel/byte_stream.h"
-#include "tunneld/tunnel/observer.h"
-#include "tunneld/tunnel/refusal.h"
 
 namespace tunneld::ssh {
 

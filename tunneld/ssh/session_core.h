@@ -8,10 +8,10 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "tunnel/wakeup.h"
 #include "tunneld/ssh/libssh2_engine.h"
 #include "tunneld/ssh/output_buffer.h"
 #include "tunneld/ssh/session.h"
-#include "tunneld/tunnel/wakeup.h"
 
 /// The session as its parts see it: handshake.cpp brings it up, session_core.cpp moves its bytes,
 /// channel.cpp lives on it. Nothing outside this folder includes this file.

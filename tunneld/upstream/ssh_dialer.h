@@ -13,11 +13,11 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "tunnel/dialer.h"
+#include "tunnel/fair_queue.h"
+#include "tunnel/observer.h"
+#include "tunnel/queue_ledger.h"
 #include "tunneld/ssh/identity.h"
-#include "tunneld/tunnel/dialer.h"
-#include "tunneld/tunnel/fair_queue.h"
-#include "tunneld/tunnel/observer.h"
-#include "tunneld/tunnel/queue_ledger.h"
 #include "tunneld/upstream/options.h"
 
 namespace tunneld::ssh {

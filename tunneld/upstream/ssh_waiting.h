@@ -14,8 +14,8 @@
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "tunnel/wakeup.h"
 #include "tunneld/ssh/session.h"
-#include "tunneld/tunnel/wakeup.h"
 #include "tunneld/upstream/ssh_dialer.h"
 
 /// What the dialer keeps of those who wait and of what they wait for. Nothing outside ssh_dialer.cpp includes

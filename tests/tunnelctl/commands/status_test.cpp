@@ -22,10 +22,10 @@ using testing::Not;
 
 const Environment kToken{{"TUNNEL_TOKEN", "t0ken"}};
 
-tunnel::Overview overview() {
-  return tunnel::overview_of({.ready = true}, {.status = "healthy"},
-                             tunnel::Exposition::parse(support::kMetrics),
-                             tunnel::Json::parse(support::kDiagnostics));
+daemon::Overview overview() {
+  return daemon::overview_of({.ready = true}, {.status = "healthy"},
+                             daemon::Exposition::parse(support::kMetrics),
+                             daemon::Json::parse(support::kDiagnostics));
 }
 
 std::string joined(const std::vector<std::string>& lines) {
@@ -35,7 +35,7 @@ std::string joined(const std::vector<std::string>& lines) {
 }
 
 TEST(StatusView, ShowsTheDaemonOnOneScreen) {
-  const tunnel::Rates rates{.seconds = 1,
+  const daemon::Rates rates{.seconds = 1,
                             .requests_per_second = 12.5,
                             .success_rate = 0.9996,
                             .bytes_in_per_second = 2048,
@@ -162,8 +162,8 @@ TEST(Status, WatchesOneJsonALineUntilItIsStopped) {
 
 TopView view() {
   TopView result{.url = "http://h", .now = overview()};
-  result.rates = tunnel::Rates{.seconds = 1, .requests_per_second = 7, .bytes_in_per_second = 100};
-  result.connections = tunnel::connections_of(tunnel::Json::parse(support::kConnections));
+  result.rates = daemon::Rates{.seconds = 1, .requests_per_second = 7, .bytes_in_per_second = 100};
+  result.connections = daemon::connections_of(daemon::Json::parse(support::kConnections));
   result.connections[0].bytes_out_per_second = 4096;
   result.breakers = {{.id = "0123456789abcdef",
                       .state = "open",
@@ -171,7 +171,7 @@ TopView view() {
                       .service = "db",
                       .refused = 12,
                       .next_probe = "2026-01-02T03:04:35.000Z"}};
-  result.users = tunnel::users_of(tunnel::Json::parse(support::kUsers));
+  result.users = daemon::users_of(daemon::Json::parse(support::kUsers));
   return result;
 }
 
@@ -207,7 +207,7 @@ TEST(TopView, LeavesConnectionsOutWhereThereIsNoRoomForThem) {
 }
 
 TEST(TopView, SortsTheBusiestFirst) {
-  std::vector<tunnel::Connected> list{{.id = "old", .age_seconds = 9},
+  std::vector<daemon::Connected> list{{.id = "old", .age_seconds = 9},
                                       {.id = "busy", .age_seconds = 1, .bytes_out_per_second = 5},
                                       {.id = "older", .age_seconds = 10}};
   sort_busiest_first(list);

@@ -10,9 +10,9 @@ namespace {
 
 using testing::HasSubstr;
 
-Principal who(std::string subject, Tier tier = Tier::free, std::vector<std::string> scopes = {},
-              std::string issuer = "idp") {
-  Principal made;
+tunnel::Principal who(std::string subject, tunnel::Tier tier = tunnel::Tier::free,
+                      std::vector<std::string> scopes = {}, std::string issuer = "idp") {
+  tunnel::Principal made;
   made.issuer = std::move(issuer);
   made.subject = std::move(subject);
   made.tier = tier;
@@ -20,7 +20,7 @@ Principal who(std::string subject, Tier tier = Tier::free, std::vector<std::stri
   return made;
 }
 
-bool allows(const std::vector<std::string>& entries, const Principal& principal) {
+bool allows(const std::vector<std::string>& entries, const tunnel::Principal& principal) {
   const auto list = AllowList::parse(entries, "idp");
   EXPECT_TRUE(list) << list.error().message;
   return list && may_use(principal, &*list);
@@ -29,7 +29,7 @@ bool allows(const std::vector<std::string>& entries, const Principal& principal)
 TEST(AllowList, AdmitsWhomAnyEntryNames) {
   const struct {
     std::vector<std::string> entries;
-    Principal principal;
+    tunnel::Principal principal;
     bool allowed;
   } rows[] = {
       {{}, who("ann"), false},
@@ -41,15 +41,15 @@ TEST(AllowList, AdmitsWhomAnyEntryNames) {
       {{"sub:bob", "sub:ann"}, who("ann"), true},
       {{"sub:ann@example.com"}, who("ann@example.com"), true},
       {{"sub:auth0|12:3"}, who("auth0|12:3"), true},
-      {{"tier:premium"}, who("ann", Tier::premium), true},
-      {{"tier:premium"}, who("ann", Tier::free), false},
-      {{"tier:premium"}, who("ann", Tier::enterprise), false},  // exactly that tier
-      {{"tier:premium", "tier:enterprise"}, who("ann", Tier::enterprise), true},
-      {{"scope:db:read"}, who("ann", Tier::free, {"db:read"}), true},
-      {{"scope:db:read"}, who("ann", Tier::free, {"web", "db:read"}), true},
-      {{"scope:db:read"}, who("ann", Tier::free, {"db", "read", "db:read:all", "DB:READ"}), false},
+      {{"tier:premium"}, who("ann", tunnel::Tier::premium), true},
+      {{"tier:premium"}, who("ann", tunnel::Tier::free), false},
+      {{"tier:premium"}, who("ann", tunnel::Tier::enterprise), false},  // exactly that tier
+      {{"tier:premium", "tier:enterprise"}, who("ann", tunnel::Tier::enterprise), true},
+      {{"scope:db:read"}, who("ann", tunnel::Tier::free, {"db:read"}), true},
+      {{"scope:db:read"}, who("ann", tunnel::Tier::free, {"web", "db:read"}), true},
+      {{"scope:db:read"}, who("ann", tunnel::Tier::free, {"db", "read", "db:read:all", "DB:READ"}), false},
       {{"scope:ann"}, who("ann"), false},
-      {{"sub:premium", "scope:free"}, who("ann", Tier::premium), false},
+      {{"sub:premium", "scope:free"}, who("ann", tunnel::Tier::premium), false},
   };
   for (const auto& row : rows)
     EXPECT_EQ(allows(row.entries, row.principal), row.allowed)
@@ -58,14 +58,14 @@ TEST(AllowList, AdmitsWhomAnyEntryNames) {
 
 TEST(AllowList, KnowsSubjectsOfItsIssuerOnly) {
   for (const char* entry : {"*", "sub:ann", "tier:free", "scope:s"})
-    EXPECT_FALSE(allows({entry}, who("ann", Tier::free, {"s"}, "another"))) << entry;
+    EXPECT_FALSE(allows({entry}, who("ann", tunnel::Tier::free, {"s"}, "another"))) << entry;
 }
 
 TEST(AllowList, AnswersForAnUnknownServiceAsForADeniedOne) {
-  EXPECT_FALSE(may_use(who("ann", Tier::enterprise, {"tunnel:admin"}), nullptr));
+  EXPECT_FALSE(may_use(who("ann", tunnel::Tier::enterprise, {"tunnel:admin"}), nullptr));
   EXPECT_FALSE(may_use(who("ann"), nullptr));
   // Not even one whose issuer is as empty as a default list's.
-  EXPECT_FALSE(may_use(who("", Tier::free, {}, ""), nullptr));
+  EXPECT_FALSE(may_use(who("", tunnel::Tier::free, {}, ""), nullptr));
 }
 
 TEST(AllowList, RefusesEntriesThatWouldNeverMatch) {

@@ -80,10 +80,10 @@ TEST(LocalIssuer, MakesTokensOurVerifierAccepts) {
   ASSERT_TRUE(token) << token.error().message;
   const auto verdict = verifier_for(*issuer)->verify(token->reveal(), kWall + 1s, {});
   ASSERT_TRUE(verdict) << label(verdict.error().reason);
-  const Principal& who = verdict->principal();
+  const tunnel::Principal& who = verdict->principal();
   EXPECT_EQ(who.issuer, "tunneld");
   EXPECT_EQ(who.subject, "alice");
-  EXPECT_EQ(who.tier, Tier::premium);
+  EXPECT_EQ(who.tier, tunnel::Tier::premium);
   EXPECT_EQ(who.scopes, (std::vector<std::string>{"a", "b:c"}));
   EXPECT_EQ(who.expires_at, kWall + 90min);
   EXPECT_EQ(who.token_id.size(), 22u);
@@ -106,7 +106,7 @@ TEST(LocalIssuer, PutsTierAndScopesIntoTheConfiguredClaims) {
       *TokenVerifier::create(options, std::make_shared<const JwkSet>(*JwkSet::parse(issuer->jwks())));
   const auto verdict = checks->verify(token->reveal(), kWall, {});
   ASSERT_TRUE(verdict) << label(verdict.error().reason);
-  EXPECT_EQ(verdict->principal().tier, Tier::enterprise);
+  EXPECT_EQ(verdict->principal().tier, tunnel::Tier::enterprise);
   EXPECT_TRUE(verdict->principal().has_scope("x"));
 }
 

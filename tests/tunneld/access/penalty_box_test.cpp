@@ -16,13 +16,13 @@ using Time = PenaltyBox::Time;
 
 constexpr Time kStart{1000h};
 
-Address address(std::string_view text) {
-  return *Address::parse(text);
+tunnel::Address address(std::string_view text) {
+  return *tunnel::Address::parse(text);
 }
-const Address kHostile = address("192.0.2.1");
-const Address kHonest = address("192.0.2.2");
+const tunnel::Address kHostile = address("192.0.2.1");
+const tunnel::Address kHonest = address("192.0.2.2");
 
-void fail_times(PenaltyBox& box, int times, Time now, const Address& who = kHostile) {
+void fail_times(PenaltyBox& box, int times, Time now, const tunnel::Address& who = kHostile) {
   for (int i = 0; i < times; ++i) box.failed(who, now);
 }
 

@@ -22,11 +22,11 @@ using Time = RateLimits::Time;
 
 constexpr Time kStart{1000h};
 
-Address address(std::string_view text) {
-  return *Address::parse(text);
+tunnel::Address address(std::string_view text) {
+  return *tunnel::Address::parse(text);
 }
 
-Address spoofed(unsigned number) {
+tunnel::Address spoofed(unsigned number) {
   return address(std::to_string(number >> 24U) + '.' + std::to_string(number >> 16U & 255U) + '.' +
                  std::to_string(number >> 8U & 255U) + '.' + std::to_string(number & 255U));
 }
@@ -73,7 +73,7 @@ TEST(RateLimits, SpendTheBurstThenRefillAtTheRate) {
     milliseconds until_full, retry_after;
   };
   RateLimits limits(only_free(60));  // one a second, ten at once
-  for (unsigned spent = 0; spent < 8; ++spent) limits.take("ann", Tier::free, kStart);
+  for (unsigned spent = 0; spent < 8; ++spent) limits.take("ann", tunnel::Tier::free, kStart);
   const Step steps[] = {
       {0ms, "ann", true, 1, 9000ms, 0ms},       {0ms, "ann", true, 0, 10'000ms, 0ms},
       {0ms, "ann", false, 0, 10'000ms, 1000ms},  // the burst is spent
@@ -86,7 +86,7 @@ TEST(RateLimits, SpendTheBurstThenRefillAtTheRate) {
   };
   for (const auto& step : steps) {
     SCOPED_TRACE(testing::Message() << step.who << " at " << step.at.count() << " ms");
-    const auto decision = limits.take(step.who, Tier::free, kStart + step.at);
+    const auto decision = limits.take(step.who, tunnel::Tier::free, kStart + step.at);
     EXPECT_EQ(decision.allowed, step.allowed);
     EXPECT_EQ(decision.limit, 60U);
     EXPECT_EQ(decision.remaining, step.remaining);
@@ -98,11 +98,11 @@ TEST(RateLimits, SpendTheBurstThenRefillAtTheRate) {
 TEST(RateLimits, GiveEachTierItsBurst) {
   RateLimits limits({});
   struct Row {
-    Tier tier;
+    tunnel::Tier tier;
     unsigned limit, burst;
   };
-  for (const auto& row :
-       {Row{Tier::free, 100, 17}, Row{Tier::premium, 500, 84}, Row{Tier::enterprise, 5000, 834}}) {
+  for (const auto& row : {Row{tunnel::Tier::free, 100, 17}, Row{tunnel::Tier::premium, 500, 84},
+                          Row{tunnel::Tier::enterprise, 5000, 834}}) {
     SCOPED_TRACE(to_string(row.tier));
     for (unsigned i = 0; i < row.burst; ++i) {
       const auto decision = limits.take(to_string(row.tier), row.tier, kStart);
@@ -120,11 +120,12 @@ TEST(RateLimits, NeverSayToRetryAtOnceWhenTheyRefuse) {
   for (const unsigned per_minute : {1U, 7U, 100U, 999U, 123'457U, 10'000'000U}) {
     RateLimits limits(only_free(per_minute));
     RateDecision decision;
-    while ((decision = limits.take("ann", Tier::free, kStart)).allowed) {
+    while ((decision = limits.take("ann", tunnel::Tier::free, kStart)).allowed) {
     }
     EXPECT_GT(decision.retry_after, 0ms) << per_minute;
-    EXPECT_FALSE(limits.take("ann", Tier::free, kStart + decision.retry_after - 1ms).allowed) << per_minute;
-    EXPECT_TRUE(limits.take("ann", Tier::free, kStart + decision.retry_after).allowed) << per_minute;
+    EXPECT_FALSE(limits.take("ann", tunnel::Tier::free, kStart + decision.retry_after - 1ms).allowed)
+        << per_minute;
+    EXPECT_TRUE(limits.take("ann", tunnel::Tier::free, kStart + decision.retry_after).allowed) << per_minute;
   }
 }
 
@@ -133,7 +134,7 @@ TEST(RateLimits, OfZeroAreNone) {
       {.per_minute = {0, 0, 0}, .address_per_minute = 0, .handshakes_per_minute = 0, .global_per_minute = 0});
   for (int i = 0; i < 10'000; ++i) {
     for (const auto& decision :
-         {limits.take("ann", Tier::free, kStart), limits.take(address("192.0.2.1"), kStart),
+         {limits.take("ann", tunnel::Tier::free, kStart), limits.take(address("192.0.2.1"), kStart),
           limits.take_handshake(address("192.0.2.1"), kStart), limits.take_global(kStart)}) {
       ASSERT_TRUE(decision.allowed);
       ASSERT_EQ(decision.limit, 0U);
@@ -181,15 +182,15 @@ TEST(RateLimits, GiveBackExactlyWhatWasTaken) {
 
 TEST(RateLimits, KeepTheUsedPartOfABurstWhenTheRateChanges) {
   RateLimits limits(only_free(20));  // ten, three seconds each
-  for (int i = 0; i < 5; ++i) limits.take("ann", Tier::free, kStart);
+  for (int i = 0; i < 5; ++i) limits.take("ann", tunnel::Tier::free, kStart);
   limits.configure(only_free(600));  // a hundred
-  EXPECT_EQ(limits.take("ann", Tier::free, kStart).remaining, 49U);
+  EXPECT_EQ(limits.take("ann", tunnel::Tier::free, kStart).remaining, 49U);
   limits.configure(only_free(0));
-  EXPECT_EQ(limits.take("ann", Tier::free, kStart).limit, 0U);
+  EXPECT_EQ(limits.take("ann", tunnel::Tier::free, kStart).limit, 0U);
   limits.configure(only_free(60));  // ten again, 51 of a hundred used
-  EXPECT_EQ(limits.take("ann", Tier::free, kStart).remaining, 3U);
+  EXPECT_EQ(limits.take("ann", tunnel::Tier::free, kStart).remaining, 3U);
   // The tier is part of the token: a better one is worth as much of its burst.
-  EXPECT_EQ(limits.take("ann", Tier::enterprise, kStart).remaining, 324U);
+  EXPECT_EQ(limits.take("ann", tunnel::Tier::enterprise, kStart).remaining, 324U);
 }
 
 TEST(RateLimits, KeepTheUsedPartOfAllRequestsWhenTheRateChanges) {
@@ -220,7 +221,7 @@ TEST(RateLimits, HoldInEveryWindowOfARandomHistory) {
       const auto mean = static_cast<std::uint64_t>(bucket.interval());
       if (random() % 3 == 0) now += std::chrono::nanoseconds(random() % (2 * mean));
       if (random() % 200 == 0) now += std::chrono::nanoseconds(random() % (40 * mean));
-      if (limits.take("ann", Tier::free, now).allowed)
+      if (limits.take("ann", tunnel::Tier::free, now).allowed)
         allowed.push_back(now);
       else
         ++refused;
@@ -235,8 +236,9 @@ TEST(RateLimits, HoldInEveryWindowOfARandomHistory) {
     const auto passed = (now - kStart).count();
     ASSERT_LE(static_cast<std::int64_t>(allowed.size()), bucket.burst() + passed / bucket.interval() + 1);
     const auto later = now + std::chrono::nanoseconds(bucket.span());
-    for (unsigned i = 0; i < bucket.burst(); ++i) ASSERT_TRUE(limits.take("ann", Tier::free, later).allowed);
-    ASSERT_FALSE(limits.take("ann", Tier::free, later).allowed);
+    for (unsigned i = 0; i < bucket.burst(); ++i)
+      ASSERT_TRUE(limits.take("ann", tunnel::Tier::free, later).allowed);
+    ASSERT_FALSE(limits.take("ann", tunnel::Tier::free, later).allowed);
   }
 }
 
@@ -249,7 +251,7 @@ TEST(RateLimits, AreExactUnderEightThreads) {
     for (int t = 0; t < 8; ++t)
       threads.emplace_back([&] {
         for (int i = 0; i < 15'000; ++i) {
-          if (limits.take("ann", Tier::enterprise, kStart).allowed) ++principal;
+          if (limits.take("ann", tunnel::Tier::enterprise, kStart).allowed) ++principal;
           if (limits.take(caller, kStart).allowed) ++stranger;
           if (limits.take_global(kStart).allowed) ++all;
         }
@@ -276,27 +278,27 @@ TEST(RateLimits, StayExactUnderThreadsThatGiveBack) {
 
 TEST(RateLimits, ForgetTheOneUnusedForLongestWhenAllAreInUse) {
   RateLimits limits({.max_principals = 3});
-  limits.take("ann", Tier::free, kStart);
-  limits.take("bob", Tier::free, kStart);
-  limits.take("cid", Tier::free, kStart);
-  limits.take("ann", Tier::free, kStart);
-  limits.take("dan", Tier::free, kStart);  // in bob's place
+  limits.take("ann", tunnel::Tier::free, kStart);
+  limits.take("bob", tunnel::Tier::free, kStart);
+  limits.take("cid", tunnel::Tier::free, kStart);
+  limits.take("ann", tunnel::Tier::free, kStart);
+  limits.take("dan", tunnel::Tier::free, kStart);  // in bob's place
   EXPECT_EQ(limits.sizes().principals, 3U);
-  EXPECT_EQ(limits.take("ann", Tier::free, kStart).remaining, 14U);
-  EXPECT_EQ(limits.take("cid", Tier::free, kStart).remaining, 15U);
-  EXPECT_EQ(limits.take("bob", Tier::free, kStart).remaining, 16U);  // begins anew
+  EXPECT_EQ(limits.take("ann", tunnel::Tier::free, kStart).remaining, 14U);
+  EXPECT_EQ(limits.take("cid", tunnel::Tier::free, kStart).remaining, 15U);
+  EXPECT_EQ(limits.take("bob", tunnel::Tier::free, kStart).remaining, 16U);  // begins anew
 }
 
 TEST(RateLimits, ForgetThoseThatSayNothingBeforeThoseInUse) {
   RateLimits limits({.max_principals = 3});
-  for (int i = 0; i < 17; ++i) limits.take("busy", Tier::free, kStart);
-  limits.take("one", Tier::free, kStart);  // both are full again after 600 ms
-  limits.take("two", Tier::free, kStart);
-  limits.take("three", Tier::free, kStart + 1s);
-  limits.take("four", Tier::free, kStart + 1s);
+  for (int i = 0; i < 17; ++i) limits.take("busy", tunnel::Tier::free, kStart);
+  limits.take("one", tunnel::Tier::free, kStart);  // both are full again after 600 ms
+  limits.take("two", tunnel::Tier::free, kStart);
+  limits.take("three", tunnel::Tier::free, kStart + 1s);
+  limits.take("four", tunnel::Tier::free, kStart + 1s);
   EXPECT_EQ(limits.sizes().principals, 3U);
-  EXPECT_EQ(limits.take("busy", Tier::free, kStart + 1s).remaining, 0U);
-  EXPECT_FALSE(limits.take("busy", Tier::free, kStart + 1s).allowed);
+  EXPECT_EQ(limits.take("busy", tunnel::Tier::free, kStart + 1s).remaining, 0U);
+  EXPECT_FALSE(limits.take("busy", tunnel::Tier::free, kStart + 1s).allowed);
 }
 
 TEST(RateLimits, AreNotShakenOffByAFloodOfOtherAddresses) {

@@ -20,8 +20,8 @@ using WallTime = Revocations::WallTime;
 
 constexpr WallTime kNow{1'800'000'000s};
 
-Principal principal(std::string token_id, WallTime issued_at = kNow - 1min) {
-  Principal who;
+tunnel::Principal principal(std::string token_id, WallTime issued_at = kNow - 1min) {
+  tunnel::Principal who;
   who.issuer = "https://login.example";
   who.subject = "ann";
   who.token_id = std::move(token_id);

@@ -129,10 +129,10 @@ TEST(TokenVerifier, AcceptsGoodTokensOfEachAlgorithm) {
     const auto verdict =
         checks->verify(forge::token(row.key, header(row.alg, row.kid), payload), kWall, kSteady);
     ASSERT_TRUE(verdict) << label_of(verdict);
-    const Principal& who = verdict->principal();
+    const tunnel::Principal& who = verdict->principal();
     EXPECT_EQ(who.issuer, kIssuer);
     EXPECT_EQ(who.subject, "ann");
-    EXPECT_EQ(who.tier, Tier::premium);
+    EXPECT_EQ(who.tier, tunnel::Tier::premium);
     EXPECT_EQ(who.scopes, (std::vector<std::string>{"tunnel:admin", "tunnel:metrics"}));
     EXPECT_EQ(who.token_id, "id-7");
     EXPECT_EQ(who.expires_at, kWall + 3600s);
@@ -525,10 +525,16 @@ TEST(TokenVerifier, TakesTheTierFromOneClaimAndScopesExactly) {
   const auto checks = verifier(with);
   const struct {
     json tier;
-    Tier expected;
-  } rows[] = {{"free", Tier::free},    {"premium", Tier::premium}, {"enterprise", Tier::enterprise},
-              {"Premium", Tier::free}, {"root", Tier::free},       {"", Tier::free},
-              {json(2), Tier::free},   {nullptr, Tier::free},      {{"premium"}, Tier::free}};
+    tunnel::Tier expected;
+  } rows[] = {{"free", tunnel::Tier::free},
+              {"premium", tunnel::Tier::premium},
+              {"enterprise", tunnel::Tier::enterprise},
+              {"Premium", tunnel::Tier::free},
+              {"root", tunnel::Tier::free},
+              {"", tunnel::Tier::free},
+              {json(2), tunnel::Tier::free},
+              {nullptr, tunnel::Tier::free},
+              {{"premium"}, tunnel::Tier::free}};
   for (const auto& row : rows) {
     json payload = claims_with("https://example.com/tier", row.tier);
     payload["tier"] = "enterprise";  // not the configured claim

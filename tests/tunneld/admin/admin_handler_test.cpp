@@ -51,9 +51,9 @@ struct AdminPages : testing::Test {
     };
     made.health = [this] { return health; };
     made.counts = [] { return HealthCounts{3, 2}; };
-    made.authenticate = [](const tunnel::RequestHead& head) -> tunnel::Served<access::Principal> {
+    made.authenticate = [](const tunnel::RequestHead& head) -> tunnel::Served<tunnel::Principal> {
       const auto* bearer = head.find("authorization");
-      access::Principal who;
+      tunnel::Principal who;
       if (bearer == nullptr) return tunnel::refuse(Code::token_invalid, "no token");
       if (*bearer == "Bearer old") return tunnel::refuse(Code::token_expired, "expired");
       who.subject = bearer->substr(7);
@@ -498,22 +498,22 @@ TEST_F(AdminPages, HistoryHasAnAggregationThatFitsTheWindow) {
 TEST_F(AdminPages, UsersAreToldByTheirHashes) {
   const auto now = std::chrono::system_clock::now();
   const std::string key("issuer\0alice", 12);
-  users.request_finished(key, {.tier = access::Tier::premium, .took = std::chrono::milliseconds(30)}, now);
+  users.request_finished(key, {.tier = tunnel::Tier::premium, .took = std::chrono::milliseconds(30)}, now);
   users.request_finished(
-      key, {.tier = access::Tier::premium, .failed = true, .took = std::chrono::milliseconds(10)}, now);
-  users.request_finished("bob", {.tier = access::Tier::free}, now);
+      key, {.tier = tunnel::Tier::premium, .failed = true, .took = std::chrono::milliseconds(10)}, now);
+  users.request_finished("bob", {.tier = tunnel::Tier::free}, now);
   const auto list = send("GET", "/api/tunnel/metrics/users?limit=1");
   EXPECT_THAT(list.body, testing::Not(testing::HasSubstr("alice")));
   const auto body = nlohmann::json::parse(list.body);
   EXPECT_EQ(body["total"], 2);
   ASSERT_EQ(body["users"].size(), 1U);
   const auto& alice = body["users"][0];
-  EXPECT_EQ(alice["principal"], access::principal_hash(key));
+  EXPECT_EQ(alice["principal"], tunnel::principal_hash(key));
   EXPECT_EQ(alice["tier"], "premium");
   EXPECT_EQ(alice["requests"], 2);
   EXPECT_EQ(alice["errors"], 1);
   EXPECT_EQ(alice["meanMs"], 20.0);
-  const auto one = send("GET", "/api/tunnel/metrics/user/" + access::principal_hash(key));
+  const auto one = send("GET", "/api/tunnel/metrics/user/" + tunnel::principal_hash(key));
   EXPECT_EQ(nlohmann::json::parse(one.body)["requests"], 2);
   EXPECT_EQ(send("GET", "/api/tunnel/metrics/user/0000000000000000").answered.status, 404U);
   EXPECT_EQ(send("GET", "/api/tunnel/metrics/user/").answered.status, 404U);
@@ -534,7 +534,7 @@ TEST_F(AdminPages, BreakersAreListedAndReset) {
   EXPECT_THAT(list.body, testing::Not(testing::HasSubstr("alice")));
   const auto one = nlohmann::json::parse(list.body)["breakers"][0];
   EXPECT_EQ(one["state"], "half_open");
-  EXPECT_EQ(one["principal"], access::principal_hash(breaker.principal));
+  EXPECT_EQ(one["principal"], tunnel::principal_hash(breaker.principal));
   EXPECT_TRUE(one["openedAt"].is_string());
   EXPECT_TRUE(one["nextProbe"].is_null());
   EXPECT_EQ(one["lastErrors"].size(), 1U);

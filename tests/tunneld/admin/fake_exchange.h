@@ -9,7 +9,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
-#include "tunneld/tunnel/http_exchange.h"
+#include "tunnel/http_exchange.h"
 
 namespace tunneld::tests {
 

@@ -7,11 +7,11 @@
 namespace tunneld::admin {
 namespace {
 
-access::Principal ann() {
-  access::Principal who;
+tunnel::Principal ann() {
+  tunnel::Principal who;
   who.issuer = "https://id.example/";
   who.subject = "ann";
-  who.tier = access::Tier::premium;
+  who.tier = tunnel::Tier::premium;
   who.scopes = {"tunnel:use"};
   who.token_id = "secret-ish";
   who.expires_at = std::chrono::system_clock::time_point(std::chrono::seconds(1'772'323'200));
@@ -33,7 +33,7 @@ TEST(Me, TellsACallerWhatItMayDoAndWhatOfItIsUsed) {
   limits.flow = "slow_down";
   const auto body = me_body(ann(), usage, limits);
   EXPECT_EQ(body["subject"], "ann");
-  EXPECT_EQ(body["principal"], access::principal_hash(ann().key()));
+  EXPECT_EQ(body["principal"], tunnel::principal_hash(ann().key()));
   EXPECT_EQ(body["tier"], "premium");
   EXPECT_EQ(body["tokenExpires"], "2026-03-01T00:00:00.000Z");
   EXPECT_EQ(body["usage"]["requests"], 4);

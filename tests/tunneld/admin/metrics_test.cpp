@@ -16,11 +16,11 @@ namespace tunneld::admin {
 namespace {
 
 using namespace std::chrono_literals;
-using access::Tier;
 using testing::HasSubstr;
 using testing::Not;
 using tunnel::Code;
 using tunnel::Priority;
+using tunnel::Tier;
 
 access::CircuitBreakers::Info breaker(const char* service, access::BreakerState state) {
   access::CircuitBreakers::Info info;

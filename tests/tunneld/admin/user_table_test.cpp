@@ -9,7 +9,7 @@ namespace tunneld::admin {
 namespace {
 
 using namespace std::chrono_literals;
-using access::Tier;
+using tunnel::Tier;
 using WallTime = UserTable::WallTime;
 
 const WallTime kStart{1'800'000'000s};
@@ -50,9 +50,9 @@ TEST(UserTable, KeepsUsersApart) {
 TEST(UserTable, IsFoundByTheHashThatStandsForTheUser) {
   UserTable users;
   users.request_finished("ann", {.tier = Tier::free}, kStart);
-  EXPECT_EQ(access::principal_hash("ann").size(), 16U);
-  ASSERT_TRUE(users.find_hash(access::principal_hash("ann")));
-  EXPECT_FALSE(users.find_hash(access::principal_hash("bob")));
+  EXPECT_EQ(tunnel::principal_hash("ann").size(), 16U);
+  ASSERT_TRUE(users.find_hash(tunnel::principal_hash("ann")));
+  EXPECT_FALSE(users.find_hash(tunnel::principal_hash("bob")));
   EXPECT_FALSE(users.find_hash(""));
   EXPECT_FALSE(users.find_hash("ann"));
 }

@@ -23,8 +23,8 @@
 #include "tests/support/memory_stream.h"
 #include "tests/support/ssh_lab.h"
 #include "tests/support/ssh_observer.h"
+#include "tunnel/relay.h"
 #include "tunneld/ssh/session.h"
-#include "tunneld/tunnel/relay.h"
 
 namespace tunneld::upstream {
 namespace {
@@ -106,8 +106,8 @@ class Dialer : public testing::Test {
                                       .report = &opening->report};
     co_return co_await dialer.open(request);
   }
-  static access::Principal principal_named(const std::string& subject) {
-    access::Principal principal;
+  static tunnel::Principal principal_named(const std::string& subject) {
+    tunnel::Principal principal;
     principal.issuer = "test";
     principal.subject = subject;
     return principal;
