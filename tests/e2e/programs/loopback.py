@@ -1,5 +1,6 @@
 """Free loopback ports and waiting for conditions: nothing here sleeps for a fixed time."""
 
+import collections
 import random
 import socket
 import time
@@ -7,17 +8,22 @@ import time
 # Below the kernel's ephemeral range (32768 and up), so that no outgoing connection of another test
 # takes a port between our look and the program's bind.
 _PORTS = range(15000, 32000)
+_given = collections.deque(maxlen=1000)
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 that nobody listens on right now. Callers retry on a lost race."""
+    """A TCP port of 127.0.0.1 that nobody listens on right now, and none that was given out shortly before: one
+    program may want several. Callers retry on a lost race."""
     while True:
         port = random.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.append(port)
             return port
 
 
