@@ -34,6 +34,13 @@ class ByteStream {
   /// return while the peer's window or our bounded output buffer is full.
   virtual asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) = 0;
 
+  /// The same for two pieces that belong together, such as a header and its payload: a stream that knows how
+  /// sends them as one.
+  virtual asio::awaitable<Result<void>> write_both(std::span<const std::byte> head, std::span<const std::byte> body) {
+    if (auto sent = co_await write(head); !sent) co_return sent;
+    co_return co_await write(body);
+  }
+
   /// Ends our direction; the peer reads 0 after the bytes already written.
   virtual asio::awaitable<Result<void>> shutdown_write() = 0;
 
