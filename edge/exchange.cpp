@@ -6,6 +6,7 @@
 #include <random>
 
 #include "edge/message_compression.h"
+#include "edge/moved_websocket.h"
 #include "edge/raw_stream.h"
 #include "edge/websocket.h"
 #include "edge/websocket_handshake.h"
@@ -332,16 +333,14 @@ asio::awaitable<Result<std::unique_ptr<tunnel::ByteStream>>> Exchange::upgrade(c
   co_return Stream(std::make_unique<RawStream>(connection_.transport_, std::exchange(connection_.in_, {})));
 }
 
-asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> Exchange::accept_websocket(
-    const tunnel::WebSocketAccept& accept) {
-  using Stream = std::unique_ptr<tunnel::WebSocketStream>;
+asio::awaitable<Result<WebSocket::Setup>> Exchange::answer_websocket(const tunnel::WebSocketAccept& accept) {
   auto& context = connection_.context_;
   if (answer_ != Answer::none) co_return misuse("a WebSocket after an answer");
   std::optional<std::string> compression;
   if (context.options.compression) compression = agree_on_compression(joined_extensions(head_));
   auto answer = websocket_answer(head_, accept, compression.value_or(std::string()));
   if (!answer) {
-    context.observer.websocket_refused("caller", tunnel::Code::bad_request);
+    context.observer.websocket_refused(accept.role, tunnel::Code::bad_request);
     const bool version = answer.error().status == 426;
     const std::string why = "the WebSocket handshake is broken: " + std::string(answer.error().reason);
     std::vector<Header> fields;
@@ -357,18 +356,51 @@ asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> Exchange::acce
   context.record->set_kind("websocket");
   if (context.on_upgraded) context.on_upgraded();
   context.observer.setup_finished("upgrade", Transport::Clock::now() - began_);
-  WebSocket::Setup setup{.early = std::exchange(connection_.in_, {}),
-                         .options = context.options,
-                         .observer = context.observer,
-                         .record = context.record,
-                         .tier = connection_.tier_,
-                         .empty_message_ends = accept.empty_message_ends,
-                         .control_messages = accept.control_messages,
-                         .compression = compression.has_value(),
-                         .on_large_message = context.on_large_message};
-  auto websocket = WebSocket::open(connection_.transport_, std::move(setup));
+  co_return WebSocket::Setup{.early = std::exchange(connection_.in_, {}),
+                             .options = context.options,
+                             .observer = context.observer,
+                             .record = context.record,
+                             .tier = connection_.tier_,
+                             .empty_message_ends = accept.empty_message_ends,
+                             .control_messages = accept.control_messages,
+                             .compression = compression.has_value(),
+                             .on_large_message = context.on_large_message,
+                             .role = accept.role};
+}
+
+asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> Exchange::accept_websocket(
+    const tunnel::WebSocketAccept& accept) {
+  using Stream = std::unique_ptr<tunnel::WebSocketStream>;
+  auto setup = co_await answer_websocket(accept);
+  if (!setup) co_return tl::unexpected(std::move(setup.error()));
+  auto websocket = WebSocket::open(connection_.transport_, std::move(*setup));
   connection_.websocket_ = websocket;
   co_return Stream(std::make_unique<WebSocketDoor>(std::move(websocket)));
+}
+
+bool Exchange::lives_on(asio::io_context& home) const {
+  const auto executor = connection_.transport_->get_executor();
+  return &asio::query(executor, asio::execution::context) == &home;
+}
+
+asio::awaitable<Result<void>> Exchange::accept_websocket_on(
+    asio::io_context& home, const tunnel::WebSocketAccept& accept,
+    std::function<void(std::unique_ptr<tunnel::WebSocketStream>)> take) {
+  auto setup = co_await answer_websocket(accept);
+  if (!setup) co_return tl::unexpected(std::move(setup.error()));
+  auto& transport = connection_.transport_;
+  const auto moved = std::make_shared<MovedWebSocket>(transport->get_executor(), home);
+  connection_.moved_websocket_ = moved;
+  if (lives_on(home)) co_return co_await moved->live_here(transport, std::move(*setup), std::move(take));
+  // The connection may end first where all is torn down, and its options with it.
+  setup->own_options = std::make_shared<const Options>(setup->options);
+  if (auto warn = std::exchange(setup->on_large_message, nullptr)) {
+    setup->on_large_message = [there = std::weak_ptr(moved), warn](std::uint64_t bytes) {
+      if (const auto found = there.lock()) found->tell_connection([warn, bytes] { warn(bytes); });
+    };
+  }
+  auto detached = transport->detach();
+  co_return co_await moved->live_away(std::move(detached), std::move(*setup), std::move(take));
 }
 
 bool Exchange::needs_caller() const {

@@ -35,6 +35,9 @@ class Exchange final : public tunnel::HttpExchange {
       const tunnel::ResponseHead& head) override;
   asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> accept_websocket(
       const tunnel::WebSocketAccept& accept) override;
+  asio::awaitable<Result<void>> accept_websocket_on(
+      asio::io_context& home, const tunnel::WebSocketAccept& accept,
+      std::function<void(std::unique_ptr<tunnel::WebSocketStream>)> take) override;
 
   /// Somebody still has to be there for the rest of the answer: not once the answer has left, nor after the
   /// connection was handed over.
@@ -64,6 +67,9 @@ class Exchange final : public tunnel::HttpExchange {
   Result<void> account(std::size_t bytes);
   tl::unexpected<Error> misuse(const char* what);
   asio::awaitable<bool> drop_unread_body();
+  /// Sends the 101, or what is wrong with the request; then how the WebSocket is to be set up.
+  asio::awaitable<Result<WebSocket::Setup>> answer_websocket(const tunnel::WebSocketAccept& accept);
+  bool lives_on(asio::io_context& home) const;
 
   HttpConnection& connection_;
   tunnel::RequestHead head_;

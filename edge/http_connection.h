@@ -16,6 +16,7 @@
 namespace edge {
 
 class Exchange;
+class MovedWebSocket;
 
 /// One caller's connection: TLS, then requests one after the other until either side has enough.
 /// Pipelined requests wait in the connection's leftover bytes and are answered in order.
@@ -56,6 +57,8 @@ class HttpConnection : tunnel::DeadlineWatch::Entry {
   void drain();
   /// A WebSocket opened on this connection and still there, or null.
   std::shared_ptr<WebSocket> websocket() const { return websocket_.lock(); }
+  /// One that was accepted for another thread, or null.
+  std::shared_ptr<MovedWebSocket> moved_websocket() const { return moved_websocket_; }
 
  private:
   friend class Exchange;
@@ -78,6 +81,7 @@ class HttpConnection : tunnel::DeadlineWatch::Entry {
   Context context_;
   std::string in_;  // received and not used yet; empty (and unallocated) while idle
   std::weak_ptr<WebSocket> websocket_;
+  std::shared_ptr<MovedWebSocket> moved_websocket_;
   Exchange* serving_ = nullptr;  // what a handler is busy with
   bool caller_left_ = false;
   bool draining_ = false;

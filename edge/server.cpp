@@ -22,6 +22,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "edge/http_connection.h"
+#include "edge/moved_websocket.h"
 #include "edge/transport.h"
 #include "tunnel/deadline_watch.h"
 
@@ -381,6 +382,8 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
       asio::co_spawn(session->transport->get_executor(),
                      say_goodbye(std::move(websocket), code, std::move(reason)),
                      [session](const std::exception_ptr&) {});
+    } else if (const auto moved = session->connection.moved_websocket()) {
+      moved->close_with(code, std::move(reason));
     } else if (session->record->is_upgraded()) {
       session->transport->abort();
     } else {

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 #include <boost/asio/as_tuple.hpp>
@@ -177,24 +178,76 @@ std::string to_text(const asio::ip::tcp::endpoint& endpoint) {
   return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" + std::to_string(endpoint.port());
 }
 
+LooseSocket::~LooseSocket() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
 Transport::Transport(asio::ip::tcp::socket socket, std::shared_ptr<SSL_CTX> tls, Clock::duration write_stall)
     : socket_(std::move(socket)),
-      context_(std::move(tls)),
+      ssl_(tls ? SSL_new(tls.get()) : nullptr),  // which holds the context
       write_stall_(write_stall),
       timer_(socket_.get_executor()) {
+  if (tls && !ssl_) throw std::bad_alloc();
+  set_up_socket();
+  if (ssl_) SSL_set_accept_state(ssl_.get());
+  set_up_tls();
+}
+
+Transport::Transport(asio::ip::tcp::socket socket, SslHandle ssl, Clock::duration write_stall)
+    : socket_(std::move(socket)),
+      ssl_(std::move(ssl)),
+      write_stall_(write_stall),
+      timer_(socket_.get_executor()) {
+  set_up_socket();
+  set_up_tls();
+}
+
+Transport::Transport(asio::io_context& home, Detached moved)
+    : socket_(home),
+      ssl_(std::move(moved.ssl)),
+      write_stall_(moved.write_stall),
+      timer_(home),
+      pending_(std::move(moved.pending)),
+      starved_(false),  // whoever reads first looks
+      tls_usable_(moved.tls_usable),
+      counts_(std::move(moved.counts)) {
+  socket_.assign(moved.protocol, moved.socket.get());
+  (void)moved.socket.release();
+  boost::system::error_code ignored;
+  socket_.non_blocking(true, ignored);
+  flush_in_background();
+}
+
+void Transport::set_up_socket() {
   boost::system::error_code ignored;
   socket_.non_blocking(true, ignored);
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   // A peer that vanished while we had bytes for it is dead after 30 s (R1.6).
   const unsigned give_up_ms = 30'000;
   ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof give_up_ms);
-  if (context_) {
-    ssl_.reset(SSL_new(context_.get()));
-    if (!ssl_) throw std::bad_alloc();
-    SSL_set0_rbio(ssl_.get(), new_socket_source(socket_.native_handle()));
-    SSL_set0_wbio(ssl_.get(), new_record_sink());
-    SSL_set_accept_state(ssl_.get());
-  }
+}
+
+void Transport::set_up_tls() {
+  if (!ssl_) return;
+  SSL_set0_rbio(ssl_.get(), new_socket_source(socket_.native_handle()));
+  SSL_set0_wbio(ssl_.get(), new_record_sink());
+}
+
+Transport::Detached Transport::detach() {
+  Detached moved;
+  boost::system::error_code error;
+  const auto local = socket_.local_endpoint(error);
+  if (!error) moved.protocol = local.protocol();
+  moved.ssl = std::move(ssl_);
+  moved.write_stall = write_stall_;
+  moved.pending.assign(pending_.begin() + static_cast<std::ptrdiff_t>(pending_sent_), pending_.end());
+  moved.tls_usable = tls_usable_;
+  moved.counts = counts_;
+  when_readable_ = nullptr;
+  closed_ = true;
+  timer_.cancel();
+  moved.socket = LooseSocket(socket_.release());  // ends the waits of this thread
+  return moved;
 }
 
 Transport::~Transport() {
@@ -267,7 +320,7 @@ Result<std::optional<std::size_t>> Transport::try_read(std::span<std::byte> into
       if (got >= 0) {
         const auto bytes = static_cast<std::size_t>(got);
         starved_ = bytes < into.size();
-        add(bytes_in_, bytes);
+        add(counts_->in, bytes);
         return bytes;
       }
       if (nothing_now(errno)) break;
@@ -311,7 +364,7 @@ Result<std::optional<std::size_t>> Transport::try_read(std::span<std::byte> into
   if (auto sent = flush(); !sent) return tl::unexpected(std::move(sent.error()));
   flush_in_background();
   if (filled == 0) return std::nullopt;
-  add(bytes_in_, filled);
+  add(counts_->in, filled);
   return filled;
 }
 
@@ -488,7 +541,7 @@ void Transport::flush_in_background() {
 }
 
 asio::awaitable<Result<void>> Transport::write(Pieces pieces, Cancelled when_cancelled) {
-  add(bytes_out_, size_of(pieces));
+  add(counts_->out, size_of(pieces));
   return ssl_ ? write_tls(pieces, when_cancelled) : write_plain(pieces, when_cancelled);
 }
 
@@ -556,7 +609,7 @@ asio::awaitable<Result<void>> Transport::write_tls(Pieces pieces, Cancelled when
 
 Result<void> Transport::post(std::span<const std::byte> bytes) {
   if (closed_ || !tls_usable_) return tl::unexpected(was_cancelled());
-  add(bytes_out_, bytes.size());
+  add(counts_->out, bytes.size());
   if (ssl_) {
     ERR_clear_error();
     Pieces pieces{bytes, {}, {}};

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <random>
+#include <stdexcept>
 
+#include <openssl/rand.h>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -17,6 +20,8 @@ namespace {
 
 /// One message of ours at most: bounds how long a pong waits behind data.
 constexpr std::size_t kMaxFrame = 256 * 1024;
+/// Of write() as a client, which copies what it masks.
+constexpr std::size_t kMaxMaskedFrame = 64 * 1024;
 
 /// Control messages of ours that wait for a frame under way, or for a peer that reads nothing.
 constexpr std::size_t kMaxWaitingTexts = 16;
@@ -46,6 +51,26 @@ class Raised {
   asio::steady_timer& changed_;
 };
 
+/// Nobody may foresee it (RFC 6455 10.3); fetched in batches, because each call of OpenSSL's costs more than
+/// masking a small frame.
+std::uint32_t fresh_key() {
+  thread_local std::array<std::uint32_t, 64> keys;
+  thread_local std::size_t left = 0;
+  if (left == 0) {
+    if (RAND_bytes(reinterpret_cast<unsigned char*>(keys.data()), sizeof keys) != 1)
+      throw std::runtime_error("OpenSSL has no random numbers");
+    left = keys.size();
+  }
+  return keys[--left];
+}
+
+/// Within 10 %, so that many clients of one server do not ping together.
+WebSocket::Clock::duration about(WebSocket::Clock::duration pause) {
+  thread_local std::minstd_rand random{std::random_device{}()};
+  return std::chrono::duration_cast<WebSocket::Clock::duration>(
+      pause * std::uniform_real_distribution<>(0.9, 1.1)(random));
+}
+
 Error was_closed() {
   return {Error::Kind::cancelled, "the WebSocket was closed"};
 }
@@ -59,18 +84,23 @@ std::shared_ptr<WebSocket> WebSocket::open(std::shared_ptr<Transport> transport,
 WebSocket::WebSocket(std::shared_ptr<Transport> transport, Setup setup)
     : transport_(std::move(transport)),
       early_(std::move(setup.early)),
-      options_(setup.options),
+      own_options_(std::move(setup.own_options)),
+      options_(own_options_ ? *own_options_ : setup.options),
       observer_(setup.observer),
       record_(std::move(setup.record)),
       tier_(setup.tier),
+      role_(setup.role),
+      side_(setup.speaks_as),
       empty_message_ends_(setup.empty_message_ends),
       control_messages_(setup.control_messages),
       compression_(setup.compression),
       on_large_message_(std::move(setup.on_large_message)),
       decoder_({options_.max_message_bytes, options_.max_fragments,
-                control_messages_ ? options_.max_control_message_bytes : UINT64_MAX, compression_}),
+                control_messages_ ? options_.max_control_message_bytes : UINT64_MAX, compression_,
+                side_ == Side::server}),
       changed_(transport_->get_executor()) {
-  observer_.websocket_opened(tier_, "caller");
+  observer_.websocket_opened(tier_, role_);
+  if (side_ == Side::client) next_ping_ = opened_ + about(options_.ping_after);
 }
 
 WebSocket::~WebSocket() {
@@ -146,6 +176,7 @@ asio::awaitable<Result<std::size_t>> WebSocket::receive_bytes(std::span<std::byt
     if (got && **got > 0) {
       heard_ = Clock::now();
       pinged_ = false;
+      if (heard_ >= next_ping_) ping();
       if (decoder_.within_frame()) frame_bytes_ += **got;
       co_return **got;
     }
@@ -164,7 +195,7 @@ asio::awaitable<Result<std::size_t>> WebSocket::receive_bytes(std::span<std::byt
 }
 
 WebSocket::Clock::time_point WebSocket::receive_deadline() const {
-  auto deadline = heard_ + (pinged_ ? options_.dead_after : options_.ping_after);
+  auto deadline = std::min(heard_ + options_.dead_after, ping_due());
   if (decoder_.within_frame())
     deadline = std::min(deadline, Clock::now() + (options_.frame_window - frame_waited_));
   return std::min(deadline, close_deadline_);
@@ -191,15 +222,23 @@ bool WebSocket::on_silence() {
     failed_ = true;
     return false;
   }
-  if (!pinged_ && now >= heard_ + options_.ping_after) {
-    pinged_ = true;
-    ping_sent_ = now;
-    ++pings_made_;
-    std::array<char, sizeof pings_made_> payload{};
-    std::memcpy(payload.data(), &pings_made_, payload.size());
-    send_control(control_frame(Opcode::ping, {payload.data(), payload.size()}));
-  }
+  if (now >= ping_due()) ping();
   return true;
+}
+
+WebSocket::Clock::time_point WebSocket::ping_due() const {
+  if (side_ == Side::client) return next_ping_;
+  return pinged_ ? Clock::time_point::max() : heard_ + options_.ping_after;
+}
+
+void WebSocket::ping() {
+  pinged_ = true;
+  ping_sent_ = Clock::now();
+  if (side_ == Side::client) next_ping_ = *ping_sent_ + about(options_.ping_after);
+  ++pings_made_;
+  std::array<char, sizeof pings_made_> payload{};
+  std::memcpy(payload.data(), &pings_made_, payload.size());
+  send_control(as_sent(control_frame(Opcode::ping, {payload.data(), payload.size()})));
 }
 
 WebSocket::Piece WebSocket::take_apart(std::span<std::byte> bytes, StopAt stop) {
@@ -334,7 +373,7 @@ void WebSocket::on_ping() {
   if (writing_)
     pong_ = std::string(decoder_.control());
   else
-    controls_.append(control_frame(Opcode::pong, decoder_.control()));
+    controls_.append(as_sent(control_frame(Opcode::pong, decoder_.control())));
 }
 
 void WebSocket::on_pong() {
@@ -353,12 +392,24 @@ void WebSocket::send_close(std::uint16_t code, std::string_view reason, bool by_
   if (!ending_known_) ending_ = {code, by_peer};
   ending_known_ = true;
   close_deadline_ = Clock::now() + options_.close_timeout;
-  send_control(close_frame(code, reason));
+  send_control(as_sent(close_frame(code, reason)));
 }
 
 void WebSocket::send_control(const std::string& frame) {
   controls_.append(frame);
   flush_controls();
+}
+
+std::string WebSocket::as_sent(std::string frame) const {
+  if (side_ == Side::server) return frame;
+  FrameHeader header;
+  const unsigned length = static_cast<unsigned char>(frame[1]);
+  header.size = length < 126 ? 2 : length == 126 ? 4 : 10;
+  std::memcpy(header.bytes.data(), frame.data(), header.size);
+  auto* payload = reinterpret_cast<std::byte*>(frame.data()) + header.size;
+  const auto size = frame.size() - header.size;
+  apply_mask(payload, payload, size, mask_header(header, fresh_key()));
+  return std::string(as_text(header.span())).append(as_text({payload, size}));
 }
 
 void WebSocket::flush_controls() {
@@ -367,11 +418,12 @@ void WebSocket::flush_controls() {
   // First, because controls_ may end with a Close.
   if (!within_message_) {
     for (const auto& text : texts_)
-      frames.append(as_text(frame_header(Opcode::text, true, text.size()).span())).append(text);
+      frames.append(
+          as_sent(std::string(as_text(frame_header(Opcode::text, true, text.size()).span())) + text));
     texts_ = {};
     texts_bytes_ = 0;
   }
-  if (pong_ && !close_sent_) controls_.append(control_frame(Opcode::pong, *pong_));
+  if (pong_ && !close_sent_) controls_.append(as_sent(control_frame(Opcode::pong, *pong_)));
   pong_.reset();
   frames.append(std::exchange(controls_, {}));
   if (frames.empty()) return;
@@ -398,12 +450,29 @@ void WebSocket::disown() {
 }
 
 asio::awaitable<Result<void>> WebSocket::write(std::span<const std::byte> bytes) {
+  const auto most = side_ == Side::client ? kMaxMaskedFrame : kMaxFrame;
   while (!bytes.empty()) {
-    const auto part = bytes.first(std::min(bytes.size(), kMaxFrame));
+    const auto part = bytes.first(std::min(bytes.size(), most));
     if (auto sent = co_await write_message(part); !sent) co_return sent;
     bytes = bytes.subspan(part.size());
   }
   co_return Result<void>{};
+}
+
+asio::awaitable<Result<void>> WebSocket::write_both(std::span<const std::byte> head,
+                                                    std::span<const std::byte> body) {
+  const auto whole = head.size() + body.size();
+  if (compression_ && whole <= kMaxFrame) {
+    std::string joined(as_text(head));
+    joined.append(as_text(body));
+    co_return co_await write(bytes_of(joined));
+  }
+  if (whole == 0 || whole > kMaxFrame) {
+    if (auto sent = co_await write(head); !sent) co_return sent;
+    co_return co_await write(body);
+  }
+  within_message_ = false;
+  co_return co_await send_frame(frame_header(Opcode::binary, true, whole), head, body);
 }
 
 asio::awaitable<Result<void>> WebSocket::write_message(std::span<const std::byte> bytes) {
@@ -422,7 +491,8 @@ asio::awaitable<Result<void>> WebSocket::write_frame(Opcode opcode, bool fin,
   return send_frame(frame_header(opcode, fin, bytes.size()), bytes);
 }
 
-asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, std::span<const std::byte> bytes) {
+asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, std::span<const std::byte> bytes,
+                                                    std::span<const std::byte> more) {
   const auto self = shared_from_this();
   // The reader found a fault and is seeing our Close to the peer: failing here first would make whoever
   // owns both cut it short.
@@ -434,7 +504,16 @@ asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, std::spa
   Result<void> sent;
   {
     const Raised writing(writing_, changed_);
-    const Transport::Pieces pieces{header.span(), bytes, {}};
+    Transport::Pieces pieces{header.span(), bytes, more};
+    std::unique_ptr<std::byte[]> masked;  // not one for all of the thread's: the write may have to wait
+    if (side_ == Side::client) {
+      const auto size = bytes.size() + more.size();
+      masked = std::make_unique_for_overwrite<std::byte[]>(size);
+      const auto mask =
+          apply_mask(bytes.data(), masked.get(), bytes.size(), mask_header(header, fresh_key()));
+      apply_mask(more.data(), masked.get() + bytes.size(), more.size(), mask);
+      pieces = {header.span(), std::span(masked.get(), size), {}};
+    }
     sent = co_await transport_->write(pieces, Transport::Cancelled::finished);
   }
   // A cancelled write leaves whole frames behind, so that a Close can say why.
@@ -556,7 +635,7 @@ void WebSocket::report_closed() {
   if (reported_) return;
   reported_ = true;
   if (record_) record_->set_ending(ending_.code, ending_.by_peer);
-  observer_.websocket_closed(tier_, "caller", ending_.code,
+  observer_.websocket_closed(tier_, role_, ending_.code,
                              ending_.by_peer ? tunnel::Initiator::client : tunnel::Initiator::server,
                              Clock::now() - opened_);
 }

@@ -17,7 +17,8 @@
 
 namespace edge {
 
-/// A caller's WebSocket after the 101, server side. Lives on its connection's thread.
+/// A WebSocket after the 101, a caller's at our door or our own at another's. Lives on its connection's
+/// thread.
 ///
 /// Holds no payload: frames are taken apart in the reader's own buffer. Only control messages and
 /// compressed messages are gathered first, within their limits. Control frames go between data frames,
@@ -35,17 +36,23 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
     bool ended = false;  // the peer's direction is over, in good order
   };
 
+  /// A client masks what it sends and pings whether or not bytes come; a server pings a silent client.
+  enum class Side { server, client };
+
   struct Setup {
-    std::string early;  // what came behind the request's head
-    const Options& options;
+    std::string early;       // what came behind the request's head
+    const Options& options;  // outlive the WebSocket, unless own_options are there
     tunnel::Observer& observer;
-    std::shared_ptr<ConnectionRecord> record;  // learns how it ended
+    std::shared_ptr<ConnectionRecord> record;  // learns how it ended; may be null
     tunnel::Tier tier = tunnel::Tier::free;
     bool empty_message_ends = false;
     bool control_messages = false;
     bool compression = false;  // was agreed on
     /// Called once, with the size so far of the first message over Options::warn_message_bytes.
     std::function<void(std::uint64_t bytes)> on_large_message{};
+    const char* role = "caller";  // a metric label
+    std::shared_ptr<const Options> own_options{};
+    Side speaks_as = Side::server;
   };
   /// Counted as opened; as closed when it ends.
   static std::shared_ptr<WebSocket> open(std::shared_ptr<Transport> transport, Setup setup);
@@ -55,6 +62,8 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   /// Like read(), but stops at the end of each message.
   asio::awaitable<Result<Piece>> read_piece(std::span<std::byte> into);
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes);
+  /// One message of both, unless they exceed what one may have.
+  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head, std::span<const std::byte> body);
   /// One frame; `opcode` continuation goes on with a message that had fin false.
   asio::awaitable<Result<void>> write_frame(Opcode opcode, bool fin, std::span<const std::byte> bytes);
   asio::awaitable<Result<void>> shutdown_write();
@@ -63,6 +72,7 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   Ending ending() const { return ending_; }
   void on_control(std::function<void(std::string)> handler) { on_control_ = std::move(handler); }
   bool post_control(std::string_view text);
+  Transport::Executor get_executor() { return transport_->get_executor(); }
   /// The owner goes away: nobody is called from here on.
   void disown();
 
@@ -105,6 +115,8 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   void on_event(FrameDecoder::Event event);
   void on_ping();
   void on_pong();
+  Clock::time_point ping_due() const;
+  void ping();
   /// Nothing came until receive_deadline(): pings, or fails the WebSocket and returns false.
   bool on_silence();
   Clock::time_point receive_deadline() const;
@@ -113,7 +125,10 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   void send_control(const std::string& frame);
   void flush_controls();
   asio::awaitable<Result<void>> write_message(std::span<const std::byte> bytes);
-  asio::awaitable<Result<void>> send_frame(FrameHeader header, std::span<const std::byte> payload);
+  asio::awaitable<Result<void>> send_frame(FrameHeader header, std::span<const std::byte> payload,
+                                           std::span<const std::byte> more = {});
+  /// A whole unmasked frame as our side sends it.
+  std::string as_sent(std::string frame) const;
   asio::awaitable<void> wait_for_writer(Clock::time_point deadline);
   asio::awaitable<void> end_transport();
   /// Goes on answering pings and minding the heartbeat when the owner has no more reason to read().
@@ -124,10 +139,13 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
 
   std::shared_ptr<Transport> transport_;
   std::string early_;
+  std::shared_ptr<const Options> own_options_;
   const Options& options_;
   tunnel::Observer& observer_;
   std::shared_ptr<ConnectionRecord> record_;
   tunnel::Tier tier_;
+  const char* role_;
+  Side side_;
   bool empty_message_ends_;
   bool control_messages_;
   bool compression_;
@@ -143,9 +161,10 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   Rate pings_;
   Rate control_messages_rate_;
   std::uint64_t pings_made_ = 0;
-  bool pinged_ = false;             // since heard_
-  Clock::duration frame_waited_{};  // spent waiting for the rest of a frame ...
-  std::size_t frame_bytes_ = 0;     // ... and what came of it meanwhile
+  Clock::time_point next_ping_ = Clock::time_point::max();  // of a client
+  bool pinged_ = false;                                     // since heard_
+  Clock::duration frame_waited_{};                          // spent waiting for the rest of a frame ...
+  std::size_t frame_bytes_ = 0;                             // ... and what came of it meanwhile
 
   bool reading_ = false;
   bool writing_ = false;
@@ -171,7 +190,9 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
 /// What the handler owns. The connection keeps only a weak hold on the WebSocket, for draining.
 class WebSocketDoor final : public tunnel::WebSocketStream {
  public:
-  explicit WebSocketDoor(std::shared_ptr<WebSocket> websocket) : websocket_(std::move(websocket)) {}
+  /// `token` is let go of when the WebSocket is closed and nothing of this is left.
+  explicit WebSocketDoor(std::shared_ptr<WebSocket> websocket, std::shared_ptr<void> token = {})
+      : token_(std::move(token)), websocket_(std::move(websocket)) {}
   ~WebSocketDoor() override {
     websocket_->disown();
     websocket_->close();
@@ -182,6 +203,10 @@ class WebSocketDoor final : public tunnel::WebSocketStream {
   }
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override {
     return websocket_->write(bytes);
+  }
+  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
+                                           std::span<const std::byte> body) override {
+    return websocket_->write_both(head, body);
   }
   asio::awaitable<Result<void>> shutdown_write() override { return websocket_->shutdown_write(); }
   void close() noexcept override { websocket_->close(); }
@@ -196,6 +221,7 @@ class WebSocketDoor final : public tunnel::WebSocketStream {
   WebSocket& websocket() { return *websocket_; }
 
  private:
+  std::shared_ptr<void> token_;
   std::shared_ptr<WebSocket> websocket_;
 };
 

@@ -10,7 +10,7 @@
 
 namespace edge {
 
-/// RFC 6455 frames without I/O, as a server reads and writes them.
+/// RFC 6455 frames without I/O.
 
 /// Checks text that arrives in pieces (RFC 3629), failing at the first byte that cannot be right.
 class Utf8Check {
@@ -31,6 +31,8 @@ struct FrameLimits {
   std::uint64_t max_text_bytes = UINT64_MAX;  // of text messages, where less than max_message_bytes
   /// permessage-deflate was agreed on: the first frame of a message may say that it is compressed.
   bool compression = false;
+  /// A client's frames are masked, a server's are not (RFC 6455 5.1); the other kind is refused.
+  bool masked = true;
 };
 
 /// Why the WebSocket must be failed.
@@ -39,7 +41,7 @@ struct FrameError {
   std::string_view reason;  // a metric label: protocol, oversize, utf8, fragments
 };
 
-/// Takes masked frames apart as their bytes arrive, whatever the pieces.
+/// Takes frames apart as their bytes arrive, whatever the pieces.
 class FrameDecoder {
  public:
   enum class Event { none, message_end, ping, pong, close, failed };
@@ -81,7 +83,7 @@ class FrameDecoder {
   std::size_t have_ = 0;
   std::uint64_t left_ = 0;  // payload still to come
   bool in_payload_ = false;
-  std::uint64_t mask_ = 0;  // the key twice, turned to the next payload byte
+  std::uint64_t mask_ = 0;  // none for frames without
   unsigned char opcode_ = 0;
   bool fin_ = false;
 
@@ -103,15 +105,23 @@ enum class Opcode : unsigned char { continuation = 0, text = 1, binary = 2, clos
 /// A whole message compressed, or not.
 enum class Packed { no, yes };
 
-/// The header of an unmasked frame.
 struct FrameHeader {
-  std::array<std::byte, 10> bytes{};
+  std::array<std::byte, 14> bytes{};
   std::size_t size = 0;
   std::span<const std::byte> span() const { return std::span(bytes).first(size); }
 };
+/// Of an unmasked frame.
 FrameHeader frame_header(Opcode opcode, bool fin, std::uint64_t payload_bytes, Packed packed = Packed::no);
 
-/// A whole control frame; the payload is cut to 125 bytes.
+/// A masking key, repeated to a word and turned to the next payload byte.
+using Mask = std::uint64_t;
+/// Makes the header that of a masked frame; returns the mask for its payload.
+Mask mask_header(FrameHeader& header, std::uint32_t key);
+/// Masks or unmasks from `from` to `to`, which may overlap it from below. Returns the mask turned on, for
+/// the payload's next piece.
+Mask apply_mask(const std::byte* from, std::byte* to, std::size_t size, Mask mask);
+
+/// A whole unmasked control frame; the payload is cut to 125 bytes.
 std::string control_frame(Opcode opcode, std::string_view payload);
 /// The same for Close. `reason` is cut to 123 bytes at a character's edge; code 1005 sends none.
 std::string close_frame(std::uint16_t code, std::string_view reason);

@@ -44,6 +44,8 @@ bool is_key(std::string_view key) {
   return true;
 }
 
+}  // namespace
+
 std::string accept_value(const std::string& key) {
   const std::string text = key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
@@ -53,8 +55,6 @@ std::string accept_value(const std::string& key) {
   const int length = EVP_EncodeBlock(encoded.data(), digest.data(), static_cast<int>(size));
   return {reinterpret_cast<const char*>(encoded.data()), static_cast<std::size_t>(length)};
 }
-
-}  // namespace
 
 tl::expected<tunnel::ResponseHead, tunnel::Malformed> websocket_answer(const tunnel::RequestHead& request,
                                                                        const tunnel::WebSocketAccept& accept,

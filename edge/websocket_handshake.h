@@ -14,4 +14,7 @@ tl::expected<tunnel::ResponseHead, tunnel::Malformed> websocket_answer(const tun
                                                                        const tunnel::WebSocketAccept& accept,
                                                                        const std::string& extensions = {});
 
+/// Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 4.2.2).
+std::string accept_value(const std::string& key);
+
 }  // namespace edge

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include <boost/asio/io_context.hpp>
+
 #include "tunnel/byte_stream.h"
 #include "tunnel/http1.h"
 #include "tunnel/principal.h"
@@ -43,6 +45,7 @@ struct WebSocketAccept {
   bool empty_message_ends = false;
   /// Text messages are control messages (tunnel/control_messages.h) and no part of the stream's bytes.
   bool control_messages = false;
+  const char* role = "caller";  // a metric label: caller, agent
 };
 
 /// One request and its answer at a caller's door. `edge/` implements it over a connection, `tunnel/`
@@ -101,6 +104,11 @@ class HttpExchange {
   /// here (400, or 426 for the version) and reported as bad_input.
   virtual asio::awaitable<Result<std::unique_ptr<WebSocketStream>>> accept_websocket(
       const WebSocketAccept& accept) = 0;
+  /// The same for a WebSocket that then lives on another thread: `take` is called there with it, and only
+  /// there may it be touched. Returns (here) when it has been destroyed; cancelling closes it.
+  virtual asio::awaitable<Result<void>> accept_websocket_on(
+      asio::io_context& home, const WebSocketAccept& accept,
+      std::function<void(std::unique_ptr<WebSocketStream>)> take) = 0;
 };
 
 /// Serves every request of one listener's connections on one thread. `edge/` calls it and afterwards

@@ -23,6 +23,8 @@
 
 namespace edge {
 
+namespace test = tunneld::test;
+
 /// A directory of its own that goes away with the test.
 class TemporaryFolder {
  public:

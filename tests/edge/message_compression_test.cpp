@@ -9,6 +9,9 @@
 #include "tests/support/deflate.h"
 
 namespace edge {
+
+namespace test = tunneld::test;
+
 namespace {
 
 using test::deflated;

@@ -7,6 +7,9 @@
 #include "tests/support/proxy_header.h"
 
 namespace edge {
+
+namespace test = tunneld::test;
+
 namespace {
 
 using test::proxy_header;

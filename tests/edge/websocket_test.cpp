@@ -99,6 +99,33 @@ TEST_P(WebSocketDoors, CarriesFragmentsWithPingsBetweenThem) {
   EXPECT_EQ(pong, "are you there");
 }
 
+TEST_P(WebSocketDoors, SendsTwoPiecesAsOneMessage) {
+  Door door(setup(), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    const tunnel::WebSocketAccept accept;
+    auto socket = co_await exchange.accept_websocket(accept);
+    if (!socket) co_return;
+    const std::string head = "head ";
+    const std::string body(100'000, 'b');
+    const auto head_bytes = std::as_bytes(std::span(head));
+    const auto body_bytes = std::as_bytes(std::span(body));
+    EXPECT_TRUE(co_await (*socket)->write_both(head_bytes, body_bytes));
+    EXPECT_TRUE(co_await (*socket)->write_both(head_bytes, {}));
+    EXPECT_TRUE(co_await (*socket)->write_both({}, {})) << "sends nothing";
+    EXPECT_TRUE(co_await (*socket)->write_both({}, head_bytes));
+    co_await (*socket)->close_with(1000, "");
+  });
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  const auto both = socket.receive();
+  EXPECT_EQ(both.first_byte, 0x82U);
+  EXPECT_TRUE(both.payload == "head " + std::string(100'000, 'b'));
+  EXPECT_EQ(socket.receive().payload, "head ");
+  EXPECT_EQ(socket.receive().payload, "head ");
+  EXPECT_EQ(socket.receive().close_code(), 1000U);
+  socket.send(0x88, "\x03\xE8");
+}
+
 TEST_P(WebSocketDoors, KeepsHalfCloseWithEmptyMessages) {
   Door door(setup(), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
     tunnel::WebSocketAccept accept;

@@ -120,6 +120,11 @@ class MemoryExchange : public tunnel::HttpExchange {
       const tunnel::WebSocketAccept&) override {
     co_return fail(Error::Kind::bug, "this exchange speaks no WebSocket");
   }
+  asio::awaitable<Result<void>> accept_websocket_on(
+      asio::io_context&, const tunnel::WebSocketAccept&,
+      std::function<void(std::unique_ptr<tunnel::WebSocketStream>)>) override {
+    co_return fail(Error::Kind::bug, "this exchange speaks no WebSocket");
+  }
 
   /// Waits until the caller has a head, or at least `bytes` of the body, or was cut off.
   asio::awaitable<void> wait_for_head() {

@@ -4,7 +4,7 @@
 
 #include <unordered_set>
 
-namespace tunneld::access {
+namespace tunnel {
 namespace {
 
 using testing::HasSubstr;
@@ -189,4 +189,4 @@ TEST(ClientAddress, IsThePeerWhereNobodyIsTrusted) {
 }
 
 }  // namespace
-}  // namespace tunneld::access
+}  // namespace tunnel

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 
 #include "tunnel/http_exchange.h"
 
@@ -107,6 +109,17 @@ class FakeExchange : public tunnel::HttpExchange {
     accepted = accept;
     answered.status = 101;
     co_return std::move(next_websocket);
+  }
+  /// Does not wait for its end.
+  boost::asio::awaitable<Result<void>> accept_websocket_on(
+      boost::asio::io_context& home, const tunnel::WebSocketAccept& accept,
+      std::function<void(std::unique_ptr<tunnel::WebSocketStream>)> take) override {
+    auto accepted_one = co_await accept_websocket(accept);
+    if (!accepted_one) co_return tl::unexpected(std::move(accepted_one.error()));
+    boost::asio::post(home, [take = std::move(take), stream = std::move(*accepted_one)]() mutable {
+      take(std::move(stream));
+    });
+    co_return Result<void>{};
   }
 
  private:
