@@ -19,6 +19,8 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 // What an upstream may send as its banner before we stop copying it into a message.
 constexpr std::size_t kMaxShownBytes = 200;
+// Under which a host key's owner is named without a port.
+constexpr std::uint16_t kSshPort = 22;
 
 std::string printable(std::string_view text) {
   std::string shown;
@@ -152,12 +154,47 @@ asio::awaitable<tunnel::Served<void>> log_in(SessionCore& core, const Endpoint& 
   co_return tunnel::Served<void>{};
 }
 
+/// Closes a session that was not brought up, however that ended.
+struct CloseUnlessUp {
+  SessionCore& core;
+  bool up = false;
+  explicit CloseUnlessUp(SessionCore& core_in) : core(core_in) {}
+  CloseUnlessUp(const CloseUnlessUp&) = delete;
+  CloseUnlessUp& operator=(const CloseUnlessUp&) = delete;
+  ~CloseUnlessUp() {
+    if (!up) core.close();
+  }
+};
+
+/// From the first byte to a running session, or a closed one.
+asio::awaitable<tunnel::Served<void>> bring_up(std::shared_ptr<SessionCore> core, const Endpoint& endpoint,
+                                               std::string host, std::uint16_t port, const Identity& identity,
+                                               const HostKeyPolicy& host_keys, asio::io_context& io,
+                                               Clock::time_point deadline) {
+  if (!core->libssh2()) co_return refuse(Code::unavailable, "out of memory for an SSH session");
+  CloseUnlessUp closing(*core);
+  asio::steady_timer timer(io, std::min(deadline, Clock::now() + core->options().handshake_timeout));
+  auto finished =
+      co_await (log_in(*core, endpoint, host, port, identity, host_keys) || timer.async_wait(kAwait));
+  if (finished.index() == 1) {
+    core->observer().ssh_error("handshake", "timeout");
+    co_return refuse(Code::timed_out, core->peer() + ": SSH handshake took too long");
+  }
+  auto& logged_in = std::get<0>(finished);
+  if (!logged_in) co_return tl::unexpected<tunnel::Refusal>(std::move(logged_in.error()));
+  core->start_running();
+  if (!core->alive()) co_return refuse(Code::ssh_error, core->peer() + ": " + core->what_failed());
+  closing.up = true;
+  co_return tunnel::Served<void>{};
+}
+
 }  // namespace
 
 Result<void> initialise(const Options& options) {
   if (!libssh2_version(0x010b01))
     return fail(Error::Kind::bad_input, "libssh2 1.11.1 or newer is needed, this is " + library_version());
   if (libssh2_init(0) != 0) return fail(Error::Kind::bug, "libssh2 cannot start");
+  if (idle_descriptor() < 0) return fail(Error::Kind::unavailable, "no file descriptor is free");
   engine_use_whole_packet_gcm(options.whole_packet_gcm ? 1 : 0);
   return {};
 }
@@ -179,35 +216,33 @@ asio::awaitable<tunnel::Served<std::shared_ptr<Session>>> Session::connect(
       continue;
     }
     auto [host, port] = split(address);
-    auto core = std::make_shared<SessionCore>(io, std::move(*socket), options, observer,
+    auto core = std::make_shared<SessionCore>(io, tcp_wire(std::move(*socket)), options, observer,
                                               "upstream " + endpoint.name + " (" + address + ")");
-    if (!core->libssh2()) co_return refuse(Code::unavailable, "out of memory for an SSH session");
-
-    asio::steady_timer timer(io, std::min(deadline, Clock::now() + options.handshake_timeout));
-    auto finished = co_await (
-        log_in(*core, endpoint, host, static_cast<std::uint16_t>(std::stoi(port)), identity, host_keys) ||
-        timer.async_wait(kAwait));
-    if (finished.index() == 1) {
-      observer.ssh_error("handshake", "timeout");
-      last = tunnel::Refusal{Code::timed_out, core->peer() + ": SSH handshake took too long"};
-      core->close();
-      continue;
+    auto up = co_await bring_up(core, endpoint, host, static_cast<std::uint16_t>(std::stoi(port)), identity,
+                                host_keys, io, deadline);
+    if (up) {
+      observer.ssh_session_opened(Clock::now() - started);
+      co_return core;
     }
-    if (auto& logged_in = std::get<0>(finished); !logged_in) {
-      core->close();
-      last = logged_in.error();
-      if (last.code == Code::host_key_mismatch) break;  // fatal: another address must not hide it
-      continue;
-    }
-    core->start_running();
-    if (!core->alive()) {
-      last = tunnel::Refusal{Code::ssh_error, core->peer() + ": " + core->what_failed()};
-      continue;
-    }
-    observer.ssh_session_opened(Clock::now() - started);
-    co_return core;
+    last = std::move(up.error());
+    if (last.code == Code::host_key_mismatch) break;  // fatal: another address must not hide it
   }
   co_return tl::unexpected(std::move(last));
+}
+
+asio::awaitable<tunnel::Served<std::shared_ptr<Session>>> Session::connect_over(
+    asio::io_context& io, std::unique_ptr<tunnel::ByteStream> stream, const Endpoint& endpoint,
+    const Identity& identity, const HostKeyPolicy& host_keys, const Options& options,
+    tunnel::Observer& observer, Deadline deadline) {
+  if (host_keys.fingerprints.empty())
+    co_return refuse(Code::host_key_mismatch, "upstream " + endpoint.name + ": no host key of it is known");
+  const auto started = Clock::now();
+  auto core = std::make_shared<SessionCore>(io, stream_wire(io, std::move(stream)), options, observer,
+                                            "upstream " + endpoint.name);
+  auto up = co_await bring_up(core, endpoint, endpoint.name, kSshPort, identity, host_keys, io, deadline);
+  if (!up) co_return tl::unexpected<tunnel::Refusal>(std::move(up.error()));
+  observer.ssh_session_opened(Clock::now() - started);
+  co_return core;
 }
 
 }  // namespace tunneld::ssh

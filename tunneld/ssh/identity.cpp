@@ -141,6 +141,22 @@ std::string fingerprint_of(const std::string& key_blob) {
   return "SHA256:" + text;
 }
 
+Result<std::string> public_key_blob(std::string_view line) {
+  constexpr std::string_view kType = "ssh-ed25519";
+  constexpr std::size_t kKeyBytes = 32;
+  const auto bad = fail(Error::Kind::bad_input, "must be ssh-ed25519, a space and the key in base64");
+  if (!line.starts_with(kType) || line.size() == kType.size() || line[kType.size()] != ' ') return bad;
+  line.remove_prefix(kType.size() + 1);
+  const std::string text(line.substr(0, line.find(' ')));
+  std::string blob = from_base64(text);
+  Cursor cursor(blob);
+  std::string_view type, key;
+  if (!cursor.string(type) || type != kType || !cursor.string(key) || key.size() != kKeyBytes) return bad;
+  // Written in another way, or with something behind it, it would not be the key that its owner sees.
+  if (blob.size() != 4 + kType.size() + 4 + kKeyBytes || base64(blob) != text) return bad;
+  return blob;
+}
+
 Result<Identity> Identity::load(const std::filesystem::path& path) {
   auto bad = [&](const std::string& what) {
     return fail(Error::Kind::bad_input, path.string() + ": " + what);

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "common/result.h"
 
@@ -34,5 +35,8 @@ class Identity {
 
 /// "SHA256:" and the unpadded base64 of the digest of a public key blob (RFC 4253 §6.6).
 std::string fingerprint_of(const std::string& key_blob);
+
+/// The key blob in "ssh-ed25519 AAAA… comment", the only type taken; bad_input for anything else.
+Result<std::string> public_key_blob(std::string_view line);
 
 }  // namespace tunneld::ssh

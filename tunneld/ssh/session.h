@@ -26,8 +26,8 @@ std::string library_version();
 
 /// One SSH-2 connection as a client, carrying up to Options::max_channels direct-tcpip channels.
 ///
-/// libssh2 does the protocol and no I/O: bytes are received here into one buffer shared by all
-/// sessions of a thread, and what it wants to send is gathered and written once per ready batch.
+/// libssh2 does the protocol and no I/O: a socket's bytes are received into one buffer shared by all
+/// sessions of a thread, and what is to be sent is gathered and written once per ready batch.
 /// Algorithms offered: curve25519-sha256, aes256-gcm@openssh.com, host keys ssh-ed25519 and
 /// rsa-sha2-512/256; strict key exchange is required of the far side.
 ///
@@ -41,6 +41,14 @@ class Session : public std::enable_shared_from_this<Session> {
   static asio::awaitable<tunnel::Served<std::shared_ptr<Session>>> connect(
       asio::io_context& io, const Endpoint& endpoint, const Identity& identity,
       const HostKeyPolicy& host_keys, const Options& options, tunnel::Observer& observer, Deadline deadline);
+
+  /// The same over a stream that somebody else connected: the session owns it, and ends when it does. Of the
+  /// endpoint only name and user count; the host key must have one of the policy's fingerprints. Refuses with
+  /// timed_out, host_key_mismatch or ssh_error.
+  static asio::awaitable<tunnel::Served<std::shared_ptr<Session>>> connect_over(
+      asio::io_context& io, std::unique_ptr<tunnel::ByteStream> stream, const Endpoint& endpoint,
+      const Identity& identity, const HostKeyPolicy& host_keys, const Options& options,
+      tunnel::Observer& observer, Deadline deadline);
 
   virtual ~Session() = default;
 

@@ -1,40 +1,25 @@
 #include "tunneld/ssh/session_core.h"
 
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <system_error>
 
 #include <boost/asio/post.hpp>
 
 namespace tunneld::ssh {
 namespace {
 
-constexpr std::size_t kInputBytes = 256 * 1024;
-// A batch is this many reads at most; then other connections of the thread get their turn.
-constexpr int kReadsPerBatch = 4;
-// Full reads come from bulk data, which sshd's Nagle does not hold back: no need to hurry the ACK.
-constexpr std::size_t kHurryAckBelowBytes = 32 * 1024;
+// While the handshake sleeps on that much, more input is not wanted.
+constexpr std::size_t kMaxHandshakeBytes = 256 * 1024;
 // Packets nobody asked for: some are harmless, a flood is an attack.
 constexpr std::uint64_t kMaxUnexpected = 256;
 constexpr std::size_t kMaxHeldBytes = 1024 * 1024;
 
-/// One buffer serves all sessions of a thread: libssh2, drained until it wants more, keeps nothing
-/// in it.
-std::span<std::byte> input_buffer() {
-  thread_local std::unique_ptr<std::byte[]> bytes = std::make_unique_for_overwrite<std::byte[]>(kInputBytes);
-  return {bytes.get(), kInputBytes};
-}
-
 }  // namespace
 
-SessionCore::SessionCore(asio::io_context& io, asio::ip::tcp::socket socket, const Options& options,
+SessionCore::SessionCore(asio::io_context& io, std::unique_ptr<Wire> wire, const Options& options,
                          tunnel::Observer& observer, std::string peer)
     : io_(io),
-      socket_(std::move(socket)),
+      wire_(std::move(wire)),
       options_(options),
       observer_(observer),
       peer_(std::move(peer)),
@@ -94,40 +79,16 @@ std::string SessionCore::last_error() const {
 // ---- input ----
 
 void SessionCore::arm_read() {
-  if (phase_ == Phase::dead || reading_) return;
-  reading_ = true;
-  socket_.async_wait(
-      asio::ip::tcp::socket::wait_read,
-      [self = std::static_pointer_cast<SessionCore>(shared_from_this())](boost::system::error_code ec) {
-        self->reading_ = false;
-        if (!ec) self->on_readable();
-      });
+  if (phase_ != Phase::dead) wire_->arm_read(*this);
 }
 
-void SessionCore::on_readable() {
-  if (phase_ == Phase::dead) return;
-  std::size_t smallest = kInputBytes;
-  for (int round = 0; round < kReadsPerBatch && phase_ != Phase::dead; ++round) {
-    auto buffer = input_buffer();
-    ssize_t n = ::recv(fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) break;
-    if (n < 0)
-      return fail_with("connection lost: " + std::generic_category().message(errno), "connection_lost");
-    if (n == 0) return fail_with("the far side closed the connection", "closed_by_peer");
-    last_received_ = std::chrono::steady_clock::now();
-    smallest = std::min(smallest, static_cast<std::size_t>(n));
-    take_input(buffer.first(static_cast<std::size_t>(n)));
-    if (static_cast<std::size_t>(n) < buffer.size()) break;
-  }
-  if (phase_ == Phase::dead) return;
-  if (smallest < kHurryAckBelowBytes) {
-    // sshd leaves Nagle on for sessions that only forward: its next small packet waits for our ACK,
-    // which the kernel would delay by 40 ms. The option does not stick, so it is set again each time.
-    int on = 1;
-    ::setsockopt(fd(), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
-  }
-  // While the handshake sleeps on held input, more of it is not wanted.
-  if (phase_ == Phase::running || held_input_.size() < kInputBytes) arm_read();
+bool SessionCore::wants_input() const {
+  return phase_ == Phase::running || (phase_ == Phase::handshake && held_input_.size() < kMaxHandshakeBytes);
+}
+
+void SessionCore::received(std::span<const std::byte> bytes) {
+  last_received_ = std::chrono::steady_clock::now();
+  take_input(bytes);
 }
 
 void SessionCore::take_input(std::span<const std::byte> bytes) {
@@ -222,45 +183,8 @@ void SessionCore::request_flush() {
   }
 }
 
-int SessionCore::send_now() {
-  while (!output_.empty()) {
-    std::array<iovec, 16> vectors;
-    msghdr message{};
-    message.msg_iov = vectors.data();
-    message.msg_iovlen = output_.gather(vectors);
-    ssize_t n = ::sendmsg(fd(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n > 0) {
-      output_.consume(static_cast<std::size_t>(n));
-    } else if (errno != EINTR) {
-      return errno;
-    }
-  }
-  return 0;
-}
-
 void SessionCore::flush() {
-  if (phase_ == Phase::dead || waiting_writable_) return;
-  const bool was_full = output_full();
-  const int error = send_now();
-  if (error == 0) {
-    if (was_full) wake_channels();
-    return;
-  }
-  waiting_writable_ = true;
-  auto self = std::static_pointer_cast<SessionCore>(shared_from_this());
-  if (error != EAGAIN) {
-    // Reported from the loop: the caller may be deep inside libssh2.
-    asio::post(io_, [self, error] {
-      self->fail_with("connection lost: " + std::generic_category().message(error), "connection_lost");
-    });
-    return;
-  }
-  socket_.async_wait(asio::ip::tcp::socket::wait_write, [self](boost::system::error_code ec) {
-    if (ec) return;
-    self->waiting_writable_ = false;
-    self->flush();
-    if (self->output_.size() <= self->options_.output_low_bytes) self->wake_channels();
-  });
+  if (phase_ != Phase::dead && !saying_goodbye_) wire_->flush(*this);
 }
 
 // ---- channels ----
@@ -430,9 +354,9 @@ void SessionCore::fail_with(std::string reason, std::string_view label) {
 void SessionCore::close() noexcept {
   if (phase_ == Phase::dead) return;
   if (phase_ == Phase::running) {
-    waiting_writable_ = true;  // what the library sends now is written below, once
+    saying_goodbye_ = true;  // what the library sends now is written below, once
     libssh2_session_disconnect_ex(session_, SSH_DISCONNECT_BY_APPLICATION, "tunneld closes", "");
-    send_now();
+    wire_->send_last(output_);
   }
   failure_ = "closed by tunneld";
   die();
@@ -441,8 +365,7 @@ void SessionCore::close() noexcept {
 void SessionCore::die() {
   if (phase_ == Phase::running) observer_.ssh_session_closed();
   phase_ = Phase::dead;
-  boost::system::error_code ignored;
-  socket_.close(ignored);
+  wire_->close();
   keepalive_timer_.cancel();
   for (auto& open : opens_) {
     open->done = true;

@@ -5,23 +5,23 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include "tunnel/wakeup.h"
 #include "tunneld/ssh/libssh2_engine.h"
 #include "tunneld/ssh/output_buffer.h"
 #include "tunneld/ssh/session.h"
+#include "tunneld/ssh/wire.h"
 
-/// The session as its parts see it: handshake.cpp brings it up, session_core.cpp moves its bytes,
-/// channel.cpp lives on it. Nothing outside this folder includes this file.
+/// The session as its parts see it: handshake.cpp brings it up, a wire moves its bytes, session_core.cpp
+/// makes something of them, channel.cpp lives on it. Nothing outside this folder includes this file.
 namespace tunneld::ssh {
 
 class ChannelStream;
 
 class SessionCore final : public Session {
  public:
-  SessionCore(asio::io_context& io, asio::ip::tcp::socket socket, const Options& options,
+  SessionCore(asio::io_context& io, std::unique_ptr<Wire> wire, const Options& options,
               tunnel::Observer& observer, std::string peer);
   ~SessionCore() override;
 
@@ -37,7 +37,7 @@ class SessionCore final : public Session {
 
   // For handshake.cpp: call again once input_arrived() returned true.
   LIBSSH2_SESSION* libssh2() const { return session_; }
-  int fd() { return socket_.native_handle(); }
+  int fd() { return wire_->descriptor(); }
   asio::awaitable<bool> input_arrived();
   void start_reading() { arm_read(); }
   void start_running();
@@ -56,9 +56,20 @@ class SessionCore final : public Session {
   void attach(ChannelStream* channel) { channels_.push_back(channel); }
   /// The stream is gone: closes the libssh2 channel, in the background until the peer agreed.
   void detach(ChannelStream* channel, LIBSSH2_CHANNEL* handle);
-  /// Ends the session for a reason; all channels see it.
-  void fail_with(std::string reason, std::string_view label);
   bool dead() const { return phase_ == Phase::dead; }
+
+  // For its wire
+  std::shared_ptr<SessionCore> shared() { return std::static_pointer_cast<SessionCore>(shared_from_this()); }
+  /// Bytes of the far side. Not kept.
+  void received(std::span<const std::byte> bytes);
+  /// Whether the wire is to read on by itself, or only when it is asked again.
+  bool wants_input() const;
+  OutputBuffer& output() { return output_; }
+  bool output_low() const { return output_.size() <= options_.output_low_bytes; }
+  void flush();
+  void wake_channels();
+  /// Ends the session for a reason; all channels see it. Not from inside libssh2.
+  void fail_with(std::string reason, std::string_view label);
 
  private:
   enum class Phase { handshake, running, dead };
@@ -77,23 +88,18 @@ class SessionCore final : public Session {
   static ssize_t on_send(libssh2_socket_t, const void* buffer, size_t length, int, void** abstract);
 
   void arm_read();
-  void on_readable();
   /// Feeds `bytes` to libssh2 and lets everything that waits look again.
   void take_input(std::span<const std::byte> bytes);
   void process();
   void step_opens();
   void step_closing();
-  void wake_channels();
-  void flush();
-  /// Writes what the socket takes: 0 when all went, else errno.
-  int send_now();
   void die();
   void arm_keepalive();
   void on_keepalive();
   void release_channel();
 
   asio::io_context& io_;
-  asio::ip::tcp::socket socket_;
+  const std::unique_ptr<Wire> wire_;
   const Options options_;
   tunnel::Observer& observer_;
   const std::string peer_;
@@ -105,11 +111,10 @@ class SessionCore final : public Session {
   std::size_t held_taken_ = 0;         // of held_input_, while in the handshake
   std::vector<std::byte> held_input_;  // what libssh2 has not taken yet: handshake only
   tunnel::Wakeup input_wakeup_;
-  bool reading_ = false;
 
   OutputBuffer output_;
   bool flush_posted_ = false;
-  bool waiting_writable_ = false;
+  bool saying_goodbye_ = false;
 
   std::vector<ChannelStream*> channels_;
   std::list<std::shared_ptr<PendingOpen>> opens_;

@@ -34,10 +34,14 @@ struct Options {
   /// How long requests wait for an upstream that cannot be reached, for it may be restarting: it is tried
   /// again while somebody waits. 0: they fail with the first try.
   std::chrono::milliseconds upstream_wait{2000};
+  /// An SSH session through an agent is dead when its keepalives go unanswered for that long. More than a
+  /// link may be cut before it is over: it dies with its link, not with a cut.
+  std::chrono::milliseconds agent_silence{180'000};
   /// A session without channels is closed after this.
   std::chrono::milliseconds session_idle{300000};
   /// Called on the dialer's thread, once per change: `lost` with the first connect that fails after good
   /// ones or at the start, not lost with the first good one after that. `why` is the failure, or empty.
+  /// Not for agents, whose registry tells of them.
   std::function<void(std::string_view upstream, bool lost, std::string_view why)> on_upstream{};
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <random>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 
+#include "tunneld/upstream/agent_registry.h"
 #include "tunneld/upstream/ssh_waiting.h"
 
 namespace tunneld::upstream {
@@ -46,29 +48,50 @@ bool dropped(const Refusal& why) {
   return why.code == Code::ssh_error && why.message.find("closed the connection") != std::string::npos;
 }
 
+bool lost_connection(const Refusal& why) {
+  return why.code == Code::ssh_error && why.message.find("connection lost") != std::string::npos;
+}
+
 /// Whether the upstream may be restarting, as against refusing us for good.
 bool may_come_back(const Refusal& why) {
-  return why.code == Code::unreachable || why.code == Code::timed_out || dropped(why);
+  return why.code == Code::unreachable || why.code == Code::timed_out || why.code == Code::no_agent ||
+         dropped(why);
 }
 
 }  // namespace
 
 SshDialer::SshDialer(asio::io_context& io, const Options& options, Identities identities,
-                     tunnel::QueueLedger& ledger, tunnel::Observer& observer)
+                     tunnel::QueueLedger& ledger, tunnel::Observer& observer, AgentRegistry* agents)
     : io_(io),
       options_(options),
       identities_(std::move(identities)),
       ledger_(ledger),
       observer_(observer),
+      agents_(agents),
       sweep_timer_(io) {
   for (const auto& upstream : options_.upstreams)
-    upstreams_.emplace(upstream.endpoint.name, std::make_unique<Upstream>(io, upstream));
+    upstreams_.emplace(upstream.endpoint.name, std::make_shared<Upstream>(io, upstream));
   arm_sweep();
 }
 
 SshDialer::~SshDialer() {
   close();
   for (auto& [key, group] : groups_) group->dialer = nullptr;
+}
+
+SshDialer::Upstream* SshDialer::upstream_of(const tunnel::OpenRequest& request) {
+  const std::string& name = request.service.upstream;
+  const bool agent = name.starts_with(kAgents);
+  if (!identities_.contains(agent ? kAgents : name) || (agent && agents_ == nullptr)) return nullptr;
+  auto key = agent ? tunnel::channel_group(request.principal, name) : name;
+  if (const auto found = upstreams_.find(key); found != upstreams_.end()) return found->second.get();
+  if (!agent) return nullptr;
+  DialledUpstream dialled;
+  dialled.endpoint.name = name;
+  auto upstream = std::make_shared<Upstream>(io_, std::move(dialled));
+  upstream->agent_id = name.substr(std::string_view(kAgents).size());
+  upstream->principal_key = request.principal.key();
+  return upstreams_.emplace(std::move(key), std::move(upstream)).first->second.get();
 }
 
 std::shared_ptr<SshDialer::Group> SshDialer::group_of(const tunnel::OpenRequest& request,
@@ -81,7 +104,7 @@ std::shared_ptr<SshDialer::Group> SshDialer::group_of(const tunnel::OpenRequest&
     group->key = key;
     group->principal = request.principal.key();
     group->upstream = &upstream;
-    group->identity = identities_.at(request.service.upstream);
+    group->identity = identities_.at(upstream.agent_id.empty() ? request.service.upstream : kAgents);
     found = groups_.emplace(std::move(key), std::move(group)).first;
   }
   return found->second;
@@ -89,11 +112,12 @@ std::shared_ptr<SshDialer::Group> SshDialer::group_of(const tunnel::OpenRequest&
 
 asio::awaitable<StreamResult> SshDialer::open(const tunnel::OpenRequest& request) {
   const auto& service = request.service;
-  const auto upstream = upstreams_.find(service.upstream);
   for (int died = 0;;) {
-    if (closed_ || upstream == upstreams_.end() || !identities_.contains(service.upstream))
+    // Looked for each time: one of an agent may have been forgotten meanwhile.
+    Upstream* const upstream = closed_ ? nullptr : upstream_of(request);
+    if (upstream == nullptr)
       co_return refuse(Code::unavailable, "upstream " + service.upstream + " is not there");
-    const auto group = group_of(request, *upstream->second);
+    const auto group = group_of(request, *upstream);
     std::erase_if(group->sessions, [](const auto& held) { return !held->session->alive(); });
 
     // Who comes now must not overtake those who wait.
@@ -284,14 +308,41 @@ asio::awaitable<SshDialer::ConnectResult> SshDialer::run_connect(std::shared_ptr
     if (connect->pointless) co_return refuse(Code::unavailable, "nobody waits any more");
   }
   const auto deadline = Clock::now() + kConnectWithin;
-  const DialledUpstream& to = group->upstream->configured;
+  const Upstream& upstream = *group->upstream;
+  const DialledUpstream& to = upstream.configured;
   for (int attempt = 0;; ++attempt) {
-    auto session = co_await ssh::Session::connect(io_, to.endpoint, *group->identity, to.host_keys,
-                                                  options_.ssh, observer_, deadline);
+    ConnectResult session;
+    if (upstream.agent_id.empty())
+      session = co_await ssh::Session::connect(io_, to.endpoint, *group->identity, to.host_keys, options_.ssh,
+                                               observer_, deadline);
+    else
+      session = co_await connect_agent(upstream, *group->identity, deadline);
     if (session || closed_ || attempt >= kDroppedRetries || !dropped(session.error())) co_return session;
     asio::steady_timer pause(io_, std::chrono::milliseconds(50 + random_numbers()() % 200) * (attempt + 1));
     co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
   }
+}
+
+asio::awaitable<SshDialer::ConnectResult> SshDialer::connect_agent(const Upstream& upstream,
+                                                                   const ssh::Identity& identity,
+                                                                   Clock::time_point deadline) {
+  auto far = co_await agents_->open_session(io_, upstream.principal_key, upstream.agent_id, deadline);
+  if (!far) {
+    const bool late = far.error().code == Code::timed_out;
+    observer_.ssh_error("connect", late ? "timeout" : "no_agent");
+    co_return tl::unexpected<Refusal>(std::move(far.error()));
+  }
+  const ssh::Endpoint endpoint{upstream.configured.endpoint.name, {}, std::move(far->user)};
+  const ssh::HostKeyPolicy host_keys{{std::move(far->host_key_fingerprint)}, {}, false};
+  ssh::Options patient = options_.ssh;
+  const auto misses =
+      options_.agent_silence / std::max(patient.keepalive_reply, std::chrono::milliseconds(1));
+  patient.keepalive_misses = std::max(patient.keepalive_misses, static_cast<unsigned>(misses));
+  auto session = co_await ssh::Session::connect_over(io_, std::move(far->stream), endpoint, identity,
+                                                     host_keys, patient, observer_, deadline);
+  // The agent went away under it: as if it had not been there.
+  if (!session && lost_connection(session.error())) session.error().code = Code::no_agent;
+  co_return session;
 }
 
 void SshDialer::connect_ended(const std::shared_ptr<Group>& group, Connect& connect, std::exception_ptr error,
@@ -349,10 +400,11 @@ void SshDialer::went_away(Upstream& upstream) {
     upstream.pause = was_away ? std::min(upstream.pause * 2, kLongestPause) : kFirstPause;
     upstream.pausing = true;
     upstream.retry.expires_after(jittered(upstream.pause));
-    upstream.retry.async_wait([this, &upstream](boost::system::error_code ec) {
-      if (ec || closed_ || !upstream.pausing) return;
-      upstream.pausing = false;
-      start_handshakes(upstream);
+    upstream.retry.async_wait([this, weak = upstream.weak_from_this()](boost::system::error_code ec) {
+      const auto there = weak.lock();
+      if (ec || !there || closed_ || !there->pausing) return;
+      there->pausing = false;
+      start_handshakes(*there);
     });
   }
   if (was_away) return;
@@ -366,7 +418,8 @@ void SshDialer::tell(Upstream& upstream, bool lost, std::string_view why) {
   using Known = Upstream::Known;
   const auto before = std::exchange(upstream.known, lost ? Known::lost : Known::good);
   const bool changed = lost ? before != Known::lost : before == Known::lost;
-  if (changed && options_.on_upstream) options_.on_upstream(upstream.configured.endpoint.name, lost, why);
+  if (changed && options_.on_upstream && upstream.agent_id.empty())
+    options_.on_upstream(upstream.configured.endpoint.name, lost, why);
 }
 
 // ---- places ----
@@ -446,12 +499,26 @@ void SshDialer::sweep() {
     const bool unused = group.sessions.empty() && group.connecting == 0 && group.queue.empty();
     at = unused ? groups_.erase(at) : std::next(at);
   }
+  forget_unused_agents();
   give_places();
+}
+
+void SshDialer::forget_unused_agents() {
+  std::set<const Upstream*> used;
+  for (const auto& [key, group] : groups_) used.insert(group->upstream);
+  std::erase_if(upstreams_, [&used](const auto& entry) {
+    const auto& upstream = entry.second;
+    return !upstream->agent_id.empty() && upstream->idle() && !used.contains(upstream.get());
+  });
 }
 
 SshDialer::Counts SshDialer::counts() const {
   Counts counts;
   counts.waiting = waiting_;
+  counts.agents =
+      static_cast<std::size_t>(std::count_if(upstreams_.begin(), upstreams_.end(), [](const auto& entry) {
+        return !entry.second->agent_id.empty();
+      }));
   for (const auto& [key, group] : groups_) {
     for (const auto& held : group->sessions) {
       if (!held->session->alive()) continue;

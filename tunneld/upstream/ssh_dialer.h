@@ -26,6 +26,8 @@ class Session;
 
 namespace tunneld::upstream {
 
+class AgentRegistry;
+
 namespace asio = boost::asio;
 
 /// The dialled upstreams of one worker thread: keeps SSH sessions per (principal, upstream) and opens
@@ -37,15 +39,21 @@ namespace asio = boost::asio;
 /// max_sessions_total are open, go to principals round robin. While an upstream cannot be reached, one try
 /// at a time is made for all who wait, with pauses of 100 ms at first and 1 s at last (30 % more or less).
 ///
+/// A service whose upstream is "agent:<id>" is reached through the agent of that id which belongs to the
+/// request's own principal. An agent that is not connected counts as an upstream that is away.
+///
 /// Threads: everything on `io`'s thread, construction and destruction included (or while it is not
-/// running). `identities`, `ledger` and `observer` outlive the dialer and whatever is left on `io`. After
-/// close(), run `io` until it has no more work before destroying the dialer.
+/// running). `identities`, `ledger`, `observer` and `agents` outlive the dialer and whatever is left on `io`.
+/// After close(), run `io` until it has no more work before destroying the dialer.
 class SshDialer final : public tunnel::Dialer {
  public:
-  using Identities = std::map<std::string, const ssh::Identity*>;  // by upstream name
+  /// By upstream name; under kAgents the one for all agents.
+  using Identities = std::map<std::string, const ssh::Identity*>;
+  static constexpr const char* kAgents = "agent:";
 
+  /// `agents` may be null: then there are none.
   SshDialer(asio::io_context& io, const Options& options, Identities identities, tunnel::QueueLedger& ledger,
-            tunnel::Observer& observer);
+            tunnel::Observer& observer, AgentRegistry* agents = nullptr);
   ~SshDialer() override;
 
   asio::awaitable<tunnel::Served<std::unique_ptr<tunnel::ByteStream>>> open(
@@ -58,6 +66,7 @@ class SshDialer final : public tunnel::Dialer {
     std::size_t sessions = 0;
     std::size_t channels = 0;
     std::size_t waiting = 0;
+    std::size_t agents = 0;  // that have been asked for and are not forgotten yet
   };
   Counts counts() const;
 
@@ -74,6 +83,8 @@ class SshDialer final : public tunnel::Dialer {
   struct Waiter;
   using ConnectResult = tunnel::Served<std::shared_ptr<ssh::Session>>;
 
+  /// The one that reaches the request's service; null if there is none.
+  Upstream* upstream_of(const tunnel::OpenRequest& request);
   std::shared_ptr<Group> group_of(const tunnel::OpenRequest& request, Upstream& upstream);
   asio::awaitable<tunnel::Served<std::shared_ptr<Waiter>>> wait_turn(std::shared_ptr<Group> group,
                                                                      const tunnel::OpenRequest& request);
@@ -86,6 +97,8 @@ class SshDialer final : public tunnel::Dialer {
   void start_handshakes(Upstream& upstream);
   void start_connect(const std::shared_ptr<Group>& group);
   asio::awaitable<ConnectResult> run_connect(std::shared_ptr<Group> group, std::shared_ptr<Connect> connect);
+  asio::awaitable<ConnectResult> connect_agent(const Upstream& upstream, const ssh::Identity& identity,
+                                               std::chrono::steady_clock::time_point deadline);
   void connect_ended(const std::shared_ptr<Group>& group, Connect& connect, std::exception_ptr error,
                      ConnectResult result);
   void connected(const std::shared_ptr<Group>& group, std::shared_ptr<ssh::Session> session);
@@ -100,6 +113,7 @@ class SshDialer final : public tunnel::Dialer {
   /// Makes room for one more session by closing an idle one; false if none is idle.
   bool evict_idle();
   void sweep();
+  void forget_unused_agents();
   void arm_sweep();
 
   asio::io_context& io_;
@@ -107,8 +121,10 @@ class SshDialer final : public tunnel::Dialer {
   const Identities identities_;
   tunnel::QueueLedger& ledger_;
   tunnel::Observer& observer_;
+  AgentRegistry* const agents_;
   std::function<bool(std::string_view)> close_one_;
-  std::map<std::string, std::unique_ptr<Upstream>, std::less<>> upstreams_;
+  /// By name; those of agents by channel_group(), from when they are asked for until they are unused.
+  std::map<std::string, std::shared_ptr<Upstream>, std::less<>> upstreams_;
   std::map<std::string, std::shared_ptr<Group>, std::less<>> groups_;  // by channel_group()
   std::list<std::shared_ptr<Connect>> connects_;                       // under way
   tunnel::FairQueue<std::shared_ptr<Connect>> places_wanted_;          // connects without room for a session

@@ -67,11 +67,14 @@ struct SshDialer::Connect {
   bool pointless = false;  // nobody waits for it any more
 };
 
-struct SshDialer::Upstream {
-  Upstream(asio::io_context& io, const DialledUpstream& configured_in)
-      : configured(configured_in), retry(io) {}
+struct SshDialer::Upstream : std::enable_shared_from_this<Upstream> {
+  Upstream(asio::io_context& io, DialledUpstream configured_in)
+      : configured(std::move(configured_in)), retry(io) {}
 
-  const DialledUpstream& configured;
+  /// Of an agent only the endpoint's name: the rest is asked of it each time.
+  const DialledUpstream configured;
+  std::string agent_id;       // empty for one that is dialled
+  std::string principal_key;  // whose agent it is
   std::size_t handshakes = 0;
   tunnel::FairQueue<std::shared_ptr<Group>> turns;  // each group once
   /// While it cannot be reached and somebody waits.
@@ -82,6 +85,8 @@ struct SshDialer::Upstream {
   tunnel::Refusal last_failure{tunnel::Code::unreachable, ""};
   /// As told to Options::on_upstream.
   enum class Known { nothing, good, lost } known = Known::nothing;
+
+  bool idle() const { return handshakes == 0 && turns.empty() && !pausing; }
 };
 
 /// One that waits for its turn. Shared by the coroutine that waits, its queue, its timer and the ledger.
