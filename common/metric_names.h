@@ -29,6 +29,10 @@ inline constexpr const char* kConnectionSetupSeconds = "tunnel_connection_setup_
 inline constexpr const char* kWebsocketDisconnectionsTotal = "tunnel_websocket_disconnections_total";
 inline constexpr const char* kHeartbeatRttSeconds = "tunnel_heartbeat_rtt_seconds";
 inline constexpr const char* kHeartbeatTimeoutsTotal = "tunnel_heartbeat_timeouts_total";
+inline constexpr const char* kSessionsResumedTotal = "tunnel_sessions_resumed_total";
+inline constexpr const char* kSessionsSupersededTotal = "tunnel_sessions_superseded_total";
+inline constexpr const char* kResumeBufferBytes = "tunnel_resume_buffer_bytes";
+inline constexpr const char* kAgents = "tunnel_agents";
 inline constexpr const char* kActiveUsers = "tunnel_active_users";
 inline constexpr const char* kSockets = "tunnel_sockets";
 inline constexpr const char* kSocketsLimit = "tunnel_sockets_limit";
@@ -116,6 +120,20 @@ inline constexpr std::array kAll{
            "WebSocket closes by close code and who closed."},
     Metric{kHeartbeatRttSeconds, Type::histogram, {}, "seconds", "Time from a WebSocket ping to its pong."},
     Metric{kHeartbeatTimeoutsTotal, Type::counter, {}, "", "Peers declared dead for want of a pong."},
+    Metric{
+        kSessionsResumedTotal,
+        Type::counter,
+        {"result"},
+        "",
+        "Attempts to come back to a link: ok, expired (there is none of that id), refused (it was not shown "
+        "to be the caller's)."},
+    Metric{kSessionsSupersededTotal,
+           Type::counter,
+           {},
+           "",
+           "Agents' connections replaced by a newer one of the same agent."},
+    Metric{kResumeBufferBytes, Type::gauge, {}, "bytes", "Sent over links and kept until acknowledged."},
+    Metric{kAgents, Type::gauge, {}, "", "Agents that are connected here."},
     Metric{kActiveUsers, Type::gauge, {}, "", "Distinct principals with something open."},
     Metric{kSockets, Type::gauge, {}, "", "Accepted public TCP connections that are open."},
     Metric{kSocketsLimit, Type::gauge, {}, "", "Public TCP connections that may be open at once."},

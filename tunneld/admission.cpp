@@ -24,13 +24,13 @@ Result<std::shared_ptr<const Policy>> Policy::make(const std::vector<tunnel::Ser
   return policy;
 }
 
-tunnel::Served<const tunnel::Service*> Policy::authorise(const tunnel::Principal& principal,
-                                                         std::string_view name) const {
-  const auto found = services_.find(name);
-  const auto* entry = found == services_.end() ? nullptr : &found->second;
+tunnel::Served<std::shared_ptr<const tunnel::Service>> Policy::authorise(
+    const std::shared_ptr<const Policy>& policy, const tunnel::Principal& principal, std::string_view name) {
+  const auto found = policy->services_.find(name);
+  const auto* entry = found == policy->services_.end() ? nullptr : &found->second;
   if (!access::may_use(principal, entry == nullptr ? nullptr : &entry->allow))
     return tunnel::refuse(Code::service_denied, "service denied or unknown");
-  return &entry->service;
+  return std::shared_ptr<const tunnel::Service>(policy, &entry->service);
 }
 
 std::optional<Refusal> Policy::check_origin(const tunnel::RequestHead& head) const {
@@ -207,14 +207,21 @@ tl::expected<Admission::Admitted, Admission::Denied> Admission::admit(const tunn
     if (parsed) parts_.rates.give_back(*parsed, std::chrono::steady_clock::now());
   }
   note_sight(caller, address);
-  const auto& principal = caller.principal();
+  const auto rate = take_rate(*caller.token, address);
+  if (!rate) return tl::unexpected(rate.error());
+  return Admitted{std::move(caller), *rate};
+}
+
+tl::expected<access::RateDecision, Admission::Denied> Admission::take_rate(const access::VerifiedToken& token,
+                                                                           const std::string& address) const {
+  const auto& principal = token.principal;
   const auto now = std::chrono::steady_clock::now();
-  auto rate = parts_.rates.take(caller.token->principal_key, principal.tier, now);
+  auto rate = parts_.rates.take(token.principal_key, principal.tier, now);
   const char* scope = "user";
   Denied denied{{Code::rate_limited, "more requests than the tier allows"}, rate};
   if (rate.allowed) {
     const auto all = parts_.rates.take_global(now);
-    if (all.allowed) return Admitted{std::move(caller), rate};
+    if (all.allowed) return rate;
     scope = "global";
     denied.refusal.message = "more requests than this server takes from all callers";
     denied.rate = std::nullopt;
@@ -235,9 +242,11 @@ std::vector<tunnel::Header> rate_fields(const access::RateDecision& rate,
           {"X-RateLimit-Reset", std::to_string(reset.count())}};
 }
 
-tunnel::Served<std::string> choose_subprotocol(const tunnel::RequestHead& head) {
-  bool offered = false;
-  bool binary = false;
+namespace {
+
+/// The subprotocols that a caller offers, its token left out.
+std::vector<std::string_view> offered_subprotocols(const tunnel::RequestHead& head) {
+  std::vector<std::string_view> offered;
   for (const auto& field : head.fields) {
     if (!tunnel::same_name(field.name, "sec-websocket-protocol")) continue;
     std::string_view rest = field.value;
@@ -246,15 +255,30 @@ tunnel::Served<std::string> choose_subprotocol(const tunnel::RequestHead& head) 
       auto item = rest.substr(0, comma);
       while (!item.empty() && (item.front() == ' ' || item.front() == '\t')) item.remove_prefix(1);
       while (!item.empty() && (item.back() == ' ' || item.back() == '\t')) item.remove_suffix(1);
-      if (item == "tunnel.raw.v1") return std::string(item);
-      if (item == "binary") binary = true;
-      if (!item.empty() && !item.starts_with("bearer.")) offered = true;
+      if (!item.empty() && !item.starts_with("bearer.")) offered.push_back(item);
       if (comma == std::string_view::npos) break;
       rest.remove_prefix(comma + 1);
     }
   }
-  if (binary) return std::string("binary");
-  if (offered)
+  return offered;
+}
+
+bool contains(const std::vector<std::string_view>& words, std::string_view word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+}  // namespace
+
+std::optional<Refusal> check_subprotocol(const tunnel::RequestHead& head, std::string_view only) {
+  if (contains(offered_subprotocols(head), only)) return std::nullopt;
+  return Refusal{Code::bad_request, "the subprotocol spoken here is " + std::string(only)};
+}
+
+tunnel::Served<std::string> choose_subprotocol(const tunnel::RequestHead& head) {
+  const auto offered = offered_subprotocols(head);
+  for (const auto* known : {"tunnel.raw.v1", "binary"})
+    if (contains(offered, known)) return std::string(known);
+  if (!offered.empty())
     return tunnel::refuse(Code::bad_request,
                           "none of the offered subprotocols is spoken here: binary, tunnel.raw.v1");
   return std::string{};

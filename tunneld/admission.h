@@ -35,9 +35,10 @@ class Policy {
                                                     std::vector<std::string> allowed_origins,
                                                     std::string_view issuer);
 
-  /// The service, or service_denied: unknown and denied alike, so that nobody learns names by asking.
-  tunnel::Served<const tunnel::Service*> authorise(const tunnel::Principal& principal,
-                                                   std::string_view name) const;
+  /// The service, or service_denied: unknown and denied alike, so that nobody learns names by asking. What is
+  /// returned holds the policy, which may be replaced meanwhile.
+  static tunnel::Served<std::shared_ptr<const tunnel::Service>> authorise(
+      const std::shared_ptr<const Policy>& policy, const tunnel::Principal& principal, std::string_view name);
   /// A browser's Origin must be listed; other callers send none.
   std::optional<tunnel::Refusal> check_origin(const tunnel::RequestHead& head) const;
 
@@ -118,6 +119,9 @@ class Admission {
   };
   /// Refuses with rate_limited (address, everybody, principal), token_invalid, token_expired or unavailable.
   tl::expected<Admitted, Denied> admit(const tunnel::RequestHead& head, const std::string& address) const;
+  /// One more request of a caller that was admitted: a stream of a link. Its own rate and everybody's.
+  tl::expected<access::RateDecision, Denied> take_rate(const access::VerifiedToken& token,
+                                                       const std::string& address) const;
   /// A newer token that came over a stream, of the same principal; audited likewise. Refuses as admit(),
   /// and with forbidden when it is somebody else's.
   tunnel::Served<std::shared_ptr<const access::VerifiedToken>> renew(const tunnel::Principal& principal,
@@ -142,6 +146,10 @@ class Admission {
 /// principal without a limit.
 std::vector<tunnel::Header> rate_fields(const access::RateDecision& rate,
                                         std::chrono::system_clock::time_point now);
+
+/// Whether a caller offers the subprotocol `only`, the one that its door speaks; `bearer.<jwt>` is passed
+/// over. Refuses with bad_request when it does not.
+std::optional<tunnel::Refusal> check_subprotocol(const tunnel::RequestHead& head, std::string_view only);
 
 /// What a caller of /ws/<service> offered in Sec-WebSocket-Protocol, judged.
 /// None, `binary` or `tunnel.raw.v1` are spoken; `bearer.<jwt>` carries a token and is never echoed.

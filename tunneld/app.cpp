@@ -45,6 +45,7 @@ constexpr std::chrono::seconds kDebugFor{600};
 constexpr const char* kOverlayFile = "config_overlay.json";
 constexpr const char* kRevocationsFile = "revocations.json";
 constexpr const char* kHistoryFile = "history.json";
+constexpr const char* kAgentsFile = "agents.json";
 
 std::string host_name() {
   std::array<char, 256> name{};
@@ -250,12 +251,19 @@ Result<void> App::build() {
     return names;
   };
   options.penalties = [this] { return penalty_.counts(Clock::now()); };
+  options.resume_buffer_bytes = [this] {
+    std::uint64_t bytes = 0;
+    for (const auto& worker : workers_) bytes += worker->gate().resume_buffer_bytes();
+    return bytes;
+  };
+  options.agents = [this] { return static_cast<std::uint64_t>(agents_->agents().size()); };
   metrics_ = std::make_unique<admin::Metrics>(std::move(options));
   metrics_->set_slow(config().request.slow);
   auto records = Records::open(config(), state_dir_.path(), instance_id_, *metrics_);
   if (!records) return tl::unexpected(records.error());
   records_ = std::move(*records);
   if (auto built = build_protection(); !built) return built;
+  if (auto built = build_agents(); !built) return built;
 
   auto policy = Policy::make(services_of(config()), config().allowed_origins, config().auth.issuer);
   if (!policy) return tl::unexpected(policy.error());
@@ -309,6 +317,19 @@ Result<void> App::build_protection() {
   return {};
 }
 
+Result<void> App::build_agents() {
+  upstream::AgentRegistry::Options options;
+  options.enrolments = state_dir_.file(kAgentsFile);
+  options.on_agent = [this](const upstream::AgentInfo& agent, bool connected, std::string_view why) {
+    records_->agent_changed(agent, connected, why);
+  };
+  options.on_superseded = [this] { metrics_->session_superseded(); };
+  auto agents = upstream::AgentRegistry::make(std::move(options));
+  if (!agents) return tl::unexpected(agents.error());
+  agents_ = std::move(*agents);
+  return {};
+}
+
 void App::build_workers(std::shared_ptr<const Policy> policy) {
   common_ = std::unique_ptr<Gate::Common>(new Gate::Common{
       .admission = *admission_,
@@ -327,8 +348,22 @@ void App::build_workers(std::shared_ptr<const Policy> policy) {
       .log = write_access_log,
       .tunnel_keys = tunnel_keys_body(*identity_),
       .draining = draining_,
-      .unaudited = records_->unaudited()});
+      .unaudited = records_->unaudited(),
+      .links = links_,
+      .agents = agents_.get(),
+      .gate_on = [this](asio::io_context& home) -> Gate* {
+        for (const auto& worker : workers_)
+          if (&worker->io() == &home) return &worker->gate();
+        return nullptr;
+      },
+      .instance_id = instance_id_,
+      .resumed = [this](admin::Metrics::Resumed result) { metrics_->session_resumed(result); },
+      .superseded =
+          [this](const std::string& agent_id, const std::string& principal_hash) {
+            records_->agent_superseded(agent_id, principal_hash);
+          }});
   upstream::SshDialer::Identities identities;
+  identities[upstream::SshDialer::kAgents] = &*identity_;
   for (const auto& one : config().upstreams) {
     const auto own = upstream_identities_.find(one.name);
     identities[one.name] = own == upstream_identities_.end() ? &*identity_ : &own->second;
@@ -336,8 +371,8 @@ void App::build_workers(std::shared_ptr<const Policy> policy) {
   const std::size_t threads =
       config().threads != 0 ? config().threads : std::max(1U, std::thread::hardware_concurrency());
   for (std::size_t i = 0; i < threads; ++i)
-    workers_.push_back(
-        std::make_unique<Worker>(i, *common_, *metrics_, *queue_, worker_options(i), identities, policy));
+    workers_.push_back(std::make_unique<Worker>(i, *common_, *metrics_, *queue_, worker_options(i),
+                                                identities, agents_.get(), policy));
 }
 
 Result<void> App::load_identities() {
@@ -361,6 +396,9 @@ Gate::Options App::gate_options(const Config& config) const {
   options.slow = config.request.slow;
   options.tiers = config.tiers;
   options.audit_requests = config.audit.requests;
+  options.link = config.link;
+  options.heartbeat = config.ws.ping_interval;
+  options.dead_after = config.ws.dead_after;
   return options;
 }
 
@@ -520,6 +558,7 @@ void App::tick() {
     revocations_seen_ = version;
     on_every_gate([](Gate& gate) { gate.streams().check_revocations(); });
   }
+  on_every_gate([](Gate& gate) { gate.measure_links(); });
   if (ticks_ % 60 == 0) memory_return_.look();
   if (ticks_++ % static_cast<std::uint64_t>(admin::History::kEvery.count()) == 0) note_history();
   tick_.expires_after(std::chrono::seconds(1));

@@ -66,6 +66,7 @@ class App {
   const Config& config() const { return config_->values(); }
   Result<void> build();
   Result<void> build_protection();
+  Result<void> build_agents();
   void build_workers(std::shared_ptr<const Policy> policy);
   Result<void> load_identities();
   Result<void> open_doors();
@@ -78,6 +79,7 @@ class App {
   admin::Health health() const;
   admin::HealthCounts counts() const;
   nlohmann::ordered_json connections() const;
+  nlohmann::ordered_json agents() const;
   nlohmann::ordered_json diagnostics() const;
   edge::Options public_options(std::vector<std::string> listen) const;
   Worker::Options worker_options(std::size_t thread);
@@ -141,6 +143,8 @@ class App {
   std::unique_ptr<TokenKeys> keys_;
   std::optional<ssh::Identity> identity_;
   std::map<std::string, ssh::Identity> upstream_identities_;  // those with a file of their own
+  links::LinkTable links_;
+  std::unique_ptr<upstream::AgentRegistry> agents_;
   std::unique_ptr<Gate::Common> common_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<admin::AdminHandler> admin_handler_;

@@ -62,6 +62,7 @@ admin::Sources App::admin_sources() {
     return caller->principal();
   };
   sources.connections = [this] { return connections(); };
+  sources.agents = [this] { return agents(); };
   sources.diagnostics = [this] { return diagnostics(); };
   sources.log_level = [] { return std::string(logging::to_string(logging::level())); };
   sources.set_log_level = [this](const std::string& level, std::optional<std::chrono::seconds> ttl) {
@@ -211,6 +212,24 @@ Json App::connections() const {
   return {{"timestamp", admin::rfc3339(std::chrono::system_clock::now())},
           {"total", total},
           {"connections", std::move(list)}};
+}
+
+Json App::agents() const {
+  Json list = Json::array();
+  for (const auto& agent : agents_->agents())
+    list.push_back({{"agentId", agent.agent_id},
+                    {"principal", agent.principal_hash},
+                    {"peer", agent.peer},
+                    {"user", agent.user},
+                    {"hostKey", agent.host_key_fingerprint},
+                    {"bootId", agent.boot_id},
+                    {"services", agent.services},
+                    {"sessions", agent.sessions},
+                    {"since", admin::rfc3339(agent.since)}});
+  const auto total = list.size();
+  return {{"timestamp", admin::rfc3339(std::chrono::system_clock::now())},
+          {"total", total},
+          {"agents", std::move(list)}};
 }
 
 Json App::diagnostics() const {

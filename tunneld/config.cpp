@@ -265,7 +265,32 @@ void bind_tiers(config::Schema& schema, Config& config) {
                 .example = std::to_string(config.tiers[index].queue),
                 .range = {10, 1000},
                 .hot = true});
+    schema.add("tiers." + name + ".forwards", &config.tiers[index].forwards,
+               {.help = "Services that one agent of a " + name + " principal may announce.",
+                .example = std::to_string(config.tiers[index].forwards),
+                .range = {1, 1000},
+                .hot = true});
   }
+}
+
+void bind_links(config::Schema& schema, Config& config) {
+  schema.add("link.resume_window", &config.link.resume_window,
+             {.help = "How long a link whose connection broke waits for its client to come back. 0s: it ends "
+                      "with its connection.",
+              .example = "60s",
+              .range = {0s, 10min},
+              .hot = true});
+  schema.add_bytes("link.max_buffer", &config.link.max_buffer,
+                   {.help = "Most that a link keeps of what its client has not acknowledged; a sender whose "
+                            "link holds that much waits.",
+                    .example = "32MiB",
+                    .range = {64 * 1024, 64 * 1024 * 1024},
+                    .hot = true});
+  schema.add("link.max_streams", &config.link.max_streams,
+             {.help = "Streams open at a time over one link.",
+              .example = "1024",
+              .range = {1, 65'536},
+              .hot = true});
 }
 
 void bind_protection(config::Schema& schema, Config& config) {
@@ -565,6 +590,7 @@ void bind(config::Schema& schema, Config& config) {
   bind_tls_and_auth(schema, config);
   bind_limits(schema, config);
   bind_tiers(schema, config);
+  bind_links(schema, config);
   bind_protection(schema, config);
   bind_ssh(schema, config);
   bind_records(schema, config);

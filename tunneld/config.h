@@ -89,8 +89,9 @@ struct Config {
   struct Tier {
     unsigned connections = 3;
     unsigned queue = 100;
+    unsigned forwards = 5;  // services that one of its agents may announce
   };
-  std::array<Tier, 3> tiers{Tier{3, 100}, Tier{10, 200}, Tier{50, 500}};
+  std::array<Tier, 3> tiers{Tier{3, 100, 5}, Tier{10, 200, 20}, Tier{50, 500, 100}};
   tunnel::QueueLedger::Options queue;
   /// How long requests wait for an upstream that refuses connections, for it may be restarting.
   std::chrono::milliseconds upstream_wait{2'000};
@@ -112,6 +113,13 @@ struct Config {
     unsigned compression_level = 6;
     std::size_t compression_threshold = 1024;
   } ws;
+
+  /// Links: one WebSocket for many streams (/ws), or for an agent's SSH transport.
+  struct Link {
+    std::chrono::milliseconds resume_window{60'000};  // 0: a link ends with its WebSocket
+    std::size_t max_buffer = 32 * 1024 * 1024;        // sent and not acknowledged
+    std::size_t max_streams = 1024;                   // open at a time
+  } link;
 
   ssh::Options ssh;
   /// SSH sessions one principal may have open to one upstream on one thread.

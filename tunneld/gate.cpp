@@ -11,6 +11,8 @@
 #include "tunnel/relay.h"
 #include "tunnel/request_path.h"
 #include "tunneld/admin/me.h"
+#include "tunneld/gate_visit.h"
+#include "tunneld/tunnel_session.h"
 
 namespace tunneld {
 
@@ -19,47 +21,6 @@ using tunnel::HttpExchange;
 using tunnel::Refusal;
 using tunnel::RelayEnd;
 using Clock = std::chrono::steady_clock;
-
-/// One request on its way through the gate, and what is known of it so far.
-struct Gate::Visit {
-  explicit Visit(HttpExchange& exchange) {
-    record.method = exchange.request().method;
-    record.correlation_id = exchange.correlation_id();
-    record.door = "page";
-  }
-  const tunnel::Principal& principal() const { return caller.principal(); }
-  bool known() const { return caller.token != nullptr; }
-  // Once known.
-  const std::string& key() const { return caller.token->principal_key; }
-  const std::string& hash() const { return caller.token->principal_hash; }
-  /// handle() was cancelled: the caller left (or the daemon closes all). Whatever waited then has ended
-  /// with an error of its own making or with an exception, and neither says anything of the service.
-  bool abandoned() const { return cancellation.cancelled() != tunnel::asio::cancellation_type::none; }
-
-  tunnel::asio::cancellation_state cancellation;
-
-  Clock::time_point began = Clock::now();
-  AccessRecord record;
-  Authenticator::Caller caller;
-  std::optional<access::RateDecision> rate;
-  std::shared_ptr<const Policy> policy;             // the one that the service belongs to
-  std::optional<tunnel::FinishedRequest> finished;  // of those that count as requests
-
-  struct Trace {
-    tracing::SpanContext server;
-    tracing::SpanContext forward;
-    std::array<std::uint8_t, 8> parent{};
-    bool continues = false;  // a trace that the caller began
-    std::chrono::system_clock::time_point began;
-    std::string id;
-  };
-  std::optional<Trace> trace;  // when it is sampled
-
-  // What the record's views point into.
-  std::string address;
-  std::string service;
-  std::string why;
-};
 
 namespace {
 
@@ -78,13 +39,6 @@ bool is_read(const tunnel::RequestHead& head) {
 bool asks_for_websocket(const tunnel::RequestHead& head) {
   const auto* upgrade = head.find("upgrade");
   return head.wants_upgrade && upgrade != nullptr && tunnel::same_name(*upgrade, "websocket");
-}
-
-std::string reason_json(Code code, bool soon) {
-  std::string text = R"({"code":")";
-  text += tunnel::facts(code).name;
-  text += soon ? R"(","retryAfterMs":1000})" : R"("})";
-  return text;
 }
 
 /// Whether a refusal says that the service or the way to it is broken. What is our own doing (queue full,
@@ -125,6 +79,16 @@ void settle(access::CircuitBreakers::Permit& permit, const tunnel::Forwarded& do
   }
 }
 
+/// A caller's WebSocket as the place for control messages.
+class WebSocketSink final : public ControlSink {
+ public:
+  explicit WebSocketSink(tunnel::WebSocketStream& socket) : socket_(socket) {}
+  bool post_control(std::string_view message) override { return socket_.post_control(message); }
+
+ private:
+  tunnel::WebSocketStream& socket_;
+};
+
 /// What a forwarding that was cancelled came to, whatever it took that for.
 void count_as_left(tunnel::Served<tunnel::Forwarded>& done) {
   using Ending = tunnel::Forwarded::Ending;
@@ -137,25 +101,11 @@ void count_as_left(tunnel::Served<tunnel::Forwarded>& done) {
 
 }  // namespace
 
-Farewell farewell_after(const RelayEnd& end) {
-  switch (end.how) {
-    case RelayEnd::How::finished: return {1000, ""};
-    case RelayEnd::How::caller_failed: return {1002, ""};
-    case RelayEnd::How::service_failed: return {1011, reason_json(Code::ssh_error, false)};
-    case RelayEnd::How::idle: return {4408, reason_json(Code::timed_out, false)};
-    case RelayEnd::How::expired: return {4401, reason_json(Code::token_expired, false)};
-    case RelayEnd::How::revoked: return {4401, reason_json(Code::token_invalid, false)};
-    case RelayEnd::How::closed_by_admin: return {1008, reason_json(Code::forbidden, false)};
-    case RelayEnd::How::draining:
-    case RelayEnd::How::cancelled: return {1012, reason_json(Code::unavailable, true)};
-  }
-  return {1011, ""};
-}
-
-Gate::Gate(const Common& common, tunnel::Dialer& dialer, tunnel::HttpForward& forward,
-           tunnel::DeadlineWatch& watch, ActiveUsers& users, std::shared_ptr<const Policy> policy,
-           Options options)
+Gate::Gate(const Common& common, tunnel::asio::io_context& io, tunnel::Dialer& dialer,
+           tunnel::HttpForward& forward, tunnel::DeadlineWatch& watch, ActiveUsers& users,
+           std::shared_ptr<const Policy> policy, Options options)
     : common_(common),
+      io_(io),
       dialer_(dialer),
       forward_(forward),
       watch_(watch),
@@ -163,6 +113,8 @@ Gate::Gate(const Common& common, tunnel::Dialer& dialer, tunnel::HttpForward& fo
       policy_(std::move(policy)),
       options_(options),
       streams_(common.revocations) {}
+
+Gate::~Gate() = default;
 
 tunnel::asio::awaitable<void> Gate::handle(HttpExchange& exchange) {
   Visit visit(exchange);
@@ -177,6 +129,12 @@ tunnel::asio::awaitable<void> Gate::handle(HttpExchange& exchange) {
       co_await serve_http(exchange, visit);
     } else if (path.starts_with("/ws/")) {
       co_await serve_websocket(exchange, visit);
+    } else if (path == "/ws" || path == "/tunnel") {
+      co_await serve_link(exchange, visit);
+    } else if (path == "/agent") {
+      co_await serve_agent(exchange, visit);
+    } else if (path == "/agent/session" || path.starts_with("/agent/session/")) {
+      co_await serve_agent_session(exchange, visit);
     } else if (path == "/api/tunnel/me" && is_read(head)) {
       co_await serve_me(exchange, visit);
     } else if (auto denied = common_.admission.admit_stranger(visit.address)) {
@@ -215,10 +173,11 @@ void Gate::finish(Visit& visit) const {
     if (visit.trace) record.trace_id = request.trace_id = visit.trace->id;
     common_.observer.request_finished(request);
   }
-  const bool stream = record.door == std::string_view("websocket");
+  const bool stream = visit.is_stream();
   if (visit.known() && record.door != std::string_view("page")) {
     const auto now = std::chrono::system_clock::now();
-    if (!stream || record.status != 101)
+    // What became a stream, a link or an agent's connection lasts as long as its owner likes, and is no request.
+    if (record.status != 101 || record.door == std::string_view("upgrade"))
       common_.users.request_finished(
           visit.key(),
           {visit.principal().tier,
@@ -254,26 +213,29 @@ std::optional<Refusal> Gate::admit(HttpExchange& exchange, Visit& visit) const {
   visit.record.principal_hash = visit.hash();
   exchange.authenticated(visit.principal().tier);
   exchange.identified(visit.hash());
-  if (common_.unaudited.load(std::memory_order_relaxed))
-    return Refusal{Code::unavailable, "the audit log cannot be written", std::chrono::seconds(5)};
-  return std::nullopt;
+  return check_audit();
 }
 
-tunnel::Served<const tunnel::Service*> Gate::find_service(HttpExchange& exchange, Visit& visit,
-                                                          const std::string& name) const {
-  // The policy may be replaced while the request is under way; the service belongs to this one.
-  visit.policy = policy_;
-  auto service = visit.policy->authorise(visit.principal(), name);
+std::optional<Refusal> Gate::check_audit() const {
+  if (!common_.unaudited.load(std::memory_order_relaxed)) return std::nullopt;
+  return Refusal{Code::unavailable, "the audit log cannot be written", std::chrono::seconds(5)};
+}
+
+std::optional<Refusal> Gate::find_service(Visit& visit, const std::string& name) const {
+  // Configured services win. An agent's are its own principal's alone, and nobody learns of others.
+  auto service = Policy::authorise(policy_, visit.principal(), name);
+  if (!service && common_.agents != nullptr)
+    if (auto own = common_.agents->find(visit.principal(), name)) service = std::move(own);
   if (!service) {
     if (common_.audit != nullptr)
       common_.audit->write("service.denied",
                            {{"principal", visit.hash()}, {"service", name}, {"peer", visit.address}});
-    return service;
+    return std::move(service.error());
   }
-  visit.service = (*service)->name;
+  visit.wanted = std::move(*service);
+  visit.service = visit.wanted->name;
   visit.record.service = visit.service;
-  exchange.serving(visit.service);
-  return service;
+  return std::nullopt;
 }
 
 tunnel::Served<access::ConnectionQuotas::Place> Gate::reserve_connection(Visit& visit) const {
@@ -286,8 +248,8 @@ tunnel::Served<access::ConnectionQuotas::Place> Gate::reserve_connection(Visit& 
                                 std::chrono::seconds(5)});
 }
 
-tunnel::Served<Gate::Breakers::Permit> Gate::ask_breaker(const Visit& visit,
-                                                         const tunnel::Service& service) const {
+tunnel::Served<Gate::Breakers::Permit> Gate::ask_breaker(const Visit& visit) const {
+  const auto& service = *visit.wanted;
   auto asked = common_.breakers.admit({visit.key(), service.upstream, service.name}, Clock::now());
   if (auto* permit = std::get_if<Breakers::Permit>(&asked)) return std::move(*permit);
   const auto wait = std::chrono::ceil<std::chrono::seconds>(std::get<Breakers::Open>(asked).retry_after);
@@ -295,8 +257,7 @@ tunnel::Served<Gate::Breakers::Permit> Gate::ask_breaker(const Visit& visit,
                                 std::max(wait, std::chrono::seconds(1))});
 }
 
-void Gate::begin_trace(const tunnel::RequestHead& head, Visit& visit) const {
-  if (common_.tracer == nullptr) return;
+std::optional<tracing::SpanContext> Gate::parent_of(const tunnel::RequestHead& head) {
   // Several are none (W3C Trace Context 3.2.1).
   std::optional<tracing::SpanContext> parent;
   unsigned given = 0;
@@ -304,6 +265,11 @@ void Gate::begin_trace(const tunnel::RequestHead& head, Visit& visit) const {
     if (tunnel::same_name(field.name, "traceparent") && given++ == 0)
       parent = tracing::parse_traceparent(field.value);
   if (given > 1) parent.reset();
+  return parent;
+}
+
+void Gate::begin_trace(const std::optional<tracing::SpanContext>& parent, Visit& visit) const {
+  if (common_.tracer == nullptr) return;
   const auto server = common_.tracer->begin(parent);
   if (!server.sampled) return;
   visit.trace = Visit::Trace{server,
@@ -324,7 +290,7 @@ void Gate::end_trace(Visit& visit, const tunnel::ForwardTimes& times) const {
   const auto& record = visit.record;
   const auto took = Clock::now() - visit.began;
   const auto got = times.got_channel_after.value_or(took);
-  const bool stream = record.door == std::string_view("websocket");
+  const bool stream = visit.is_stream();
   tracing::Span waiting{.name = "tunnel.get_connection",
                         .context = tracing::Tracer::child_of(trace.server),
                         .parent = trace.server.span_id,
@@ -384,11 +350,11 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
     co_await refuse(exchange, visit, not_found());
     co_return;
   }
-  const auto service = find_service(exchange, visit, std::string(found->service));
-  if (!service) {
-    co_await refuse(exchange, visit, service.error());
+  if (auto denied = find_service(visit, std::string(found->service))) {
+    co_await refuse(exchange, visit, std::move(*denied));
     co_return;
   }
+  exchange.serving(visit.service);
   const auto priority = tunnel::priority_of(head);
   if (!priority) {
     co_await refuse(exchange, visit, priority.error());
@@ -407,19 +373,19 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
     place = std::move(*reserved);
     live.emplace(streams_, watch_, visit.caller.token, nullptr);
   }
-  auto permit = ask_breaker(visit, **service);
+  auto permit = ask_breaker(visit);
   if (!permit) {
     co_await refuse(exchange, visit, std::move(permit.error()));
     co_return;
   }
-  begin_trace(head, visit);
+  begin_trace(parent_of(head), visit);
 
   const ActiveUsers::Stay stay(users_, visit.key());
   common_.observer.request_started(principal.tier);
   visit.finished.emplace();
   tunnel::ForwardTimes times;
   tunnel::ForwardTarget to{.principal = &principal,
-                           .service = *service,
+                           .service = visit.wanted.get(),
                            .target = std::move(found->target),
                            .credential = visit.caller.credential,
                            .priority = *priority,
@@ -467,33 +433,22 @@ tunnel::asio::awaitable<void> Gate::serve_http(HttpExchange& exchange, Visit& vi
   end_trace(visit, times);
 }
 
-tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visit& visit) {
+tunnel::asio::awaitable<void> Gate::turn_away(HttpExchange& exchange, Visit& visit, Refusal why) {
+  // Who is refused before it could show a token is a stranger like others.
+  if (!visit.judged)
+    if (auto denied = common_.admission.admit_stranger(visit.address)) why = std::move(denied->refusal);
+  common_.observer.websocket_refused(visit.role, why.code);
+  co_await refuse(exchange, visit, std::move(why));
+}
+
+std::optional<Refusal> Gate::check_draining() const {
+  // What has no natural end to wait for is better sent to another instance before it begins.
+  if (!common_.draining.load(std::memory_order_relaxed)) return std::nullopt;
+  return Refusal{Code::unavailable, "draining", std::chrono::seconds(1)};
+}
+
+tunnel::asio::awaitable<bool> Gate::let_in(HttpExchange& exchange, Visit& visit) {
   const auto& head = exchange.request();
-  visit.record.door = "websocket";
-  bool judged = false;
-  const auto turn_away = [&](Refusal why) {
-    // Who is refused before it could show a token is a stranger like others.
-    if (!judged)
-      if (auto denied = common_.admission.admit_stranger(visit.address)) why = std::move(denied->refusal);
-    common_.observer.websocket_refused("caller", why.code);
-    return refuse(exchange, visit, std::move(why));
-  };
-  // A stream has no natural end to wait for: better sent to another instance before it begins.
-  if (common_.draining.load(std::memory_order_relaxed)) {
-    Refusal draining{Code::unavailable, "draining", std::chrono::seconds(1)};
-    co_await turn_away(std::move(draining));
-    co_return;
-  }
-  auto route = tunnel::route_websocket(head.target);
-  if (!route) {
-    co_await turn_away(std::move(route.error()));
-    co_return;
-  }
-  const auto* found = std::get_if<tunnel::ServiceTarget>(&*route);
-  if (found == nullptr) {
-    co_await refuse(exchange, visit, not_found());
-    co_return;
-  }
   if (head.method != "GET" || !asks_for_websocket(head)) {
     const bool get = head.method == "GET";
     visit.record.code = tunnel::facts(Code::bad_request).name;
@@ -503,57 +458,42 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
       answer.fields.push_back({"Upgrade", "websocket"});
     else
       answer.fields.push_back({"Allow", "GET"});
-    common_.observer.websocket_refused("caller", Code::bad_request);
+    common_.observer.websocket_refused(visit.role, Code::bad_request);
     common_.observer.error_answered(Code::bad_request);
     co_await serve_page(exchange, visit, std::move(answer));
-    co_return;
+    co_return false;
   }
-  if (auto foreign = policy_->check_origin(head)) {
-    co_await turn_away(std::move(*foreign));
-    co_return;
+  auto denied = policy_->check_origin(head);
+  if (!denied) {
+    visit.judged = true;
+    denied = admit(exchange, visit);
   }
-  judged = true;
-  if (auto denied = admit(exchange, visit)) {
-    co_await turn_away(std::move(*denied));
-    co_return;
-  }
-  const auto& principal = visit.principal();
-  auto subprotocol = choose_subprotocol(head);
-  if (!subprotocol) {
-    co_await turn_away(std::move(subprotocol.error()));
-    co_return;
-  }
-  const auto priority = tunnel::priority_of(head);
-  if (!priority) {
-    co_await turn_away(priority.error());
-    co_return;
-  }
-  visit.record.priority = *priority;
-  const auto service = find_service(exchange, visit, std::string(found->service));
-  if (!service) {
-    co_await turn_away(service.error());
-    co_return;
-  }
-  const auto place = reserve_connection(visit);
-  if (!place) {
-    co_await turn_away(place.error());
-    co_return;
-  }
-  auto permit = ask_breaker(visit, **service);
-  if (!permit) {
-    co_await turn_away(std::move(permit.error()));
-    co_return;
-  }
-  begin_trace(head, visit);
+  if (!denied) co_return true;
+  co_await turn_away(exchange, visit, std::move(*denied));
+  co_return false;
+}
 
-  const ActiveUsers::Stay stay(users_, visit.key());
-  tunnel::ForwardTimes times;
+tunnel::WebSocketAccept Gate::acceptance(const HttpExchange& exchange, const Visit& visit,
+                                         std::string subprotocol) {
+  tunnel::WebSocketAccept accept;
+  accept.subprotocol = std::move(subprotocol);
+  accept.role = visit.role;
+  if (visit.rate) accept.fields = rate_fields(*visit.rate, std::chrono::system_clock::now());
+  accept.fields.push_back({"X-Correlation-ID", exchange.correlation_id()});
+  return accept;
+}
+
+tunnel::asio::awaitable<tunnel::Served<std::unique_ptr<tunnel::ByteStream>>> Gate::open_channel(
+    Visit& visit, std::optional<tracing::SpanContext> parent, tunnel::ForwardTimes& times) {
+  auto permit = ask_breaker(visit);
+  if (!permit) co_return tl::unexpected(std::move(permit.error()));
+  begin_trace(parent, visit);
   tunnel::OpenReport report;
-  const tunnel::OpenRequest wanted{.principal = principal,
-                                   .service = **service,
+  const tunnel::OpenRequest wanted{.principal = visit.principal(),
+                                   .service = *visit.wanted,
                                    .deadline = Clock::now() + options_.open_timeout,
-                                   .priority = *priority,
-                                   .queue_capacity = tier_of(principal).queue,
+                                   .priority = visit.record.priority,
+                                   .queue_capacity = tier_of(visit.principal()).queue,
                                    .report = &report};
   tunnel::Served<std::unique_ptr<tunnel::ByteStream>> channel;
   try {
@@ -562,24 +502,90 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
     if (!visit.abandoned()) throw;
   }
   visit.record.queued = times.queued = report.queued;
+  if (visit.abandoned()) co_return tunnel::refuse(Code::unavailable, kCallerLeft);
+  if (!channel) {
+    settle(*permit, channel.error(), report.queued == Clock::duration::zero());
+    co_return channel;
+  }
+  permit->succeeded(Clock::now());
+  times.got_channel_after = Clock::now() - visit.began;
+  co_return channel;
+}
+
+void Gate::note_opened(const Visit& visit) const {
+  if (common_.audit == nullptr || !options_.audit_requests) return;
+  common_.audit->write("stream.opened", {{"principal", visit.hash()},
+                                         {"service", visit.service},
+                                         {"peer", visit.address},
+                                         {"correlation_id", visit.record.correlation_id}});
+}
+
+void Gate::note_end(Visit& visit, const RelayEnd& end) const {
+  visit.record.from_caller_bytes = end.from_caller_bytes;
+  visit.record.from_service_bytes = end.from_service_bytes;
+  visit.record.why = visit.why = end.why;
+  if (end.how == RelayEnd::How::expired) common_.observer.error_answered(Code::token_expired);
+  if (end.how == RelayEnd::How::revoked) common_.observer.error_answered(Code::token_invalid);
+  if (end.how == RelayEnd::How::service_failed) common_.observer.error_answered(Code::ssh_error);
+}
+
+tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visit& visit) {
+  const auto& head = exchange.request();
+  visit.record.door = "websocket";
+  if (auto draining = check_draining()) {
+    co_await turn_away(exchange, visit, std::move(*draining));
+    co_return;
+  }
+  auto route = tunnel::route_websocket(head.target);
+  if (!route) {
+    co_await turn_away(exchange, visit, std::move(route.error()));
+    co_return;
+  }
+  const auto* found = std::get_if<tunnel::ServiceTarget>(&*route);
+  if (found == nullptr) {
+    co_await refuse(exchange, visit, not_found());
+    co_return;
+  }
+  const bool admitted = co_await let_in(exchange, visit);
+  if (!admitted) co_return;
+  const auto& principal = visit.principal();
+  auto subprotocol = choose_subprotocol(head);
+  if (!subprotocol) {
+    co_await turn_away(exchange, visit, std::move(subprotocol.error()));
+    co_return;
+  }
+  const auto priority = tunnel::priority_of(head);
+  if (!priority) {
+    co_await turn_away(exchange, visit, priority.error());
+    co_return;
+  }
+  visit.record.priority = *priority;
+  if (auto denied = find_service(visit, std::string(found->service))) {
+    co_await turn_away(exchange, visit, std::move(*denied));
+    co_return;
+  }
+  exchange.serving(visit.service);
+  const auto place = reserve_connection(visit);
+  if (!place) {
+    co_await turn_away(exchange, visit, place.error());
+    co_return;
+  }
+  const ActiveUsers::Stay stay(users_, visit.key());
+  tunnel::ForwardTimes times;
+  auto channel = co_await open_channel(visit, parent_of(head), times);
   if (visit.abandoned()) {
     note_leaving(visit);
     end_trace(visit, times);
     co_return;
   }
   if (!channel) {
-    settle(*permit, channel.error(), report.queued == Clock::duration::zero());
-    co_await turn_away(std::move(channel.error()));
+    co_await turn_away(exchange, visit, std::move(channel.error()));
     end_trace(visit, times);
     co_return;
   }
-  permit->succeeded(Clock::now());
-  times.got_channel_after = Clock::now() - visit.began;
-  tunnel::WebSocketAccept accept;
-  accept.empty_message_ends = accept.control_messages = *subprotocol == "tunnel.raw.v1";
-  accept.subprotocol = std::move(*subprotocol);
-  accept.fields = rate_fields(*visit.rate, std::chrono::system_clock::now());
-  accept.fields.push_back({"X-Correlation-ID", exchange.correlation_id()});
+  const bool half_close = *subprotocol == "tunnel.raw.v1";
+  auto accept = acceptance(exchange, visit, std::move(*subprotocol));
+  accept.empty_message_ends = accept.control_messages = half_close;
   auto websocket = co_await exchange.accept_websocket(accept);
   if (!websocket) {  // answered there
     visit.record.status = 400;
@@ -589,20 +595,11 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
   }
   visit.record.status = 101;
   common_.users.connection_opened(visit.key(), principal.tier, std::chrono::system_clock::now());
-  if (common_.audit != nullptr && options_.audit_requests)
-    common_.audit->write("stream.opened", {{"principal", visit.hash()},
-                                           {"service", visit.service},
-                                           {"peer", visit.address},
-                                           {"correlation_id", visit.record.correlation_id}});
+  note_opened(visit);
   const auto end = co_await relay_stream(**websocket, **channel, visit, accept.control_messages);
   common_.users.connection_closed(visit.key(), end.from_caller_bytes, end.from_service_bytes,
                                   std::chrono::system_clock::now());
-  visit.record.from_caller_bytes = end.from_caller_bytes;
-  visit.record.from_service_bytes = end.from_service_bytes;
-  visit.record.why = visit.why = end.why;
-  if (end.how == RelayEnd::How::expired) common_.observer.error_answered(Code::token_expired);
-  if (end.how == RelayEnd::How::revoked) common_.observer.error_answered(Code::token_invalid);
-  if (end.how == RelayEnd::How::service_failed) common_.observer.error_answered(Code::ssh_error);
+  note_end(visit, end);
   if (end.how != RelayEnd::How::caller_failed) {
     const auto farewell = farewell_after(end);
     co_await (*websocket)->close_with(farewell.code, farewell.reason);
@@ -614,7 +611,8 @@ tunnel::asio::awaitable<void> Gate::serve_websocket(HttpExchange& exchange, Visi
 tunnel::asio::awaitable<RelayEnd> Gate::relay_stream(tunnel::WebSocketStream& caller,
                                                      tunnel::ByteStream& service, Visit& visit,
                                                      bool control_messages) {
-  LiveStreams::Stream live(streams_, watch_, visit.caller.token, control_messages ? &caller : nullptr);
+  WebSocketSink sink(caller);
+  LiveStreams::Stream live(streams_, watch_, visit.caller.token, control_messages ? &sink : nullptr);
   if (control_messages) {
     caller.on_control([this, &live, &caller, &visit](const std::string& text) {
       answer_control_message(text, live, caller, visit);
@@ -649,6 +647,11 @@ tunnel::asio::awaitable<void> Gate::serve_me(HttpExchange& exchange, Visit& visi
     co_return;
   }
   const auto& tier = tier_of(visit.principal());
+  std::vector<admin::MeAgent> agents;
+  if (common_.agents != nullptr)
+    for (auto& agent : common_.agents->agents(visit.key()))
+      agents.push_back(
+          {std::move(agent.agent_id), std::move(agent.services), std::move(agent.peer), agent.since});
   const admin::MeLimits limits{.requests_per_minute = visit.rate->limit,
                                .requests_remaining = visit.rate->remaining,
                                .connections = tier.connections,
@@ -656,8 +659,8 @@ tunnel::asio::awaitable<void> Gate::serve_me(HttpExchange& exchange, Visit& visi
                                .queue = tier.queue,
                                .queue_waiting = common_.queue.waiting(visit.key()),
                                .flow = tunnel::to_string(common_.queue.level(visit.key()))};
-  admin::Answer answer{.body =
-                           admin::me_body(visit.principal(), common_.users.find(visit.key()), limits).dump()};
+  admin::Answer answer{
+      .body = admin::me_body(visit.principal(), common_.users.find(visit.key()), limits, agents).dump()};
   co_await serve_page(exchange, visit, std::move(answer));
 }
 

@@ -165,6 +165,35 @@ void Records::limit_met(std::string_view scope, const tunnel::Principal& princip
                                    {"untold_before", untold}});
 }
 
+void Records::agent_changed(const upstream::AgentInfo& agent, bool connected, std::string_view why) {
+  const char* kind = connected ? "agent.connected" : "agent.lost";
+  logging::log(connected ? logging::Level::info : logging::Level::warn, "agent",
+               connected ? "agent connected" : "agent lost",
+               {{"agent", agent.agent_id},
+                {"principal", agent.principal_hash},
+                {"peer", agent.peer},
+                {"services", agent.services.size()},
+                {"why", why}});
+  Json data{{"agent", agent.agent_id}, {"principal", agent.principal_hash}, {"peer", agent.peer}};
+  if (connected)
+    data["services"] = agent.services;
+  else
+    data["why"] = why;
+  events_->append(kind, data);
+  if (audit_)
+    audit_->write(kind, {{"agent", agent.agent_id},
+                         {"principal", agent.principal_hash},
+                         {"peer", agent.peer},
+                         {"host_key", agent.host_key_fingerprint},
+                         {"why", why}});
+}
+
+void Records::agent_superseded(const std::string& agent_id, const std::string& principal_hash) {
+  logging::warn("agent", "an agent's connection was replaced by a newer one",
+                {{"agent", agent_id}, {"principal", principal_hash}});
+  events_->append("agent.superseded", {{"agent", agent_id}, {"principal", principal_hash}});
+}
+
 void Records::configure(const Config& config) {
   if (audit_) audit_->configure(config.audit);
   if (tracer_) tracer_->set_sample_percent(config.tracing.sample_percent);

@@ -19,6 +19,7 @@
 #include "tunneld/config.h"
 #include "tunneld/events/event_log.h"
 #include "tunneld/tracing/tracer.h"
+#include "tunneld/upstream/agent_registry.h"
 
 namespace tunneld {
 
@@ -43,6 +44,9 @@ class Records {
   void upstream_changed(std::size_t thread, std::string_view upstream, bool lost, std::string_view why);
   void queue_level(const std::string& principal_key, tunnel::FlowLevel level, double fill);
   void limit_met(std::string_view scope, const tunnel::Principal& principal, const std::string& address);
+
+  void agent_changed(const upstream::AgentInfo& agent, bool connected, std::string_view why);
+  void agent_superseded(const std::string& agent_id, const std::string& principal_hash);
 
   void configure(const Config& config);
   /// Each second: notices whether the audit log can be written, and how near connections are to their limit.

@@ -23,13 +23,13 @@ constexpr std::chrono::milliseconds kLastTurns{500};
 
 Worker::Worker(std::size_t index, const Gate::Common& common, admin::Metrics& metrics,
                tunnel::QueueLedger& queue, const Options& options, upstream::SshDialer::Identities identities,
-               std::shared_ptr<const Policy> policy)
+               upstream::AgentRegistry* agents, std::shared_ptr<const Policy> policy)
     : index_(index),
       metrics_(metrics),
-      dialer_(io_, options.upstream, std::move(identities), queue, metrics),
+      dialer_(io_, options.upstream, std::move(identities), queue, metrics, agents),
       pool_(dialer_, watch_, options.pool),
       forward_(pool_, watch_, metrics, options.forward),
-      gate_(common, dialer_, forward_, watch_, users_, std::move(policy), options.gate) {}
+      gate_(common, io_, dialer_, forward_, watch_, users_, std::move(policy), options.gate) {}
 
 Worker::~Worker() {
   stop();
@@ -73,6 +73,7 @@ void Worker::stop() {
   if (!thread_.joinable()) return;
   boost::asio::post(io_, [this] {
     lag_timer_.cancel();
+    gate_.close_links();
     pool_.clear();
     dialer_.close();
   });

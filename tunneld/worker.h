@@ -34,7 +34,7 @@ class Worker {
   };
 
   Worker(std::size_t index, const Gate::Common& common, admin::Metrics& metrics, tunnel::QueueLedger& queue,
-         const Options& options, upstream::SshDialer::Identities identities,
+         const Options& options, upstream::SshDialer::Identities identities, upstream::AgentRegistry* agents,
          std::shared_ptr<const Policy> policy);
   /// Stops first if it runs.
   ~Worker();
@@ -43,6 +43,7 @@ class Worker {
 
   boost::asio::io_context& io() { return io_; }
   Gate& gate() { return gate_; }
+  const Gate& gate() const { return gate_; }
   const ActiveUsers& users() const { return users_; }
 
   /// Starts the thread, with every signal blocked: the control thread takes them.

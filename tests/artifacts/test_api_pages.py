@@ -114,9 +114,9 @@ def test_an_example_error_has_the_texts_of_its_code(where, error):
 def closes_in_the_code():
     """(close code, its reason's code) of every Close that tunneld sends by itself."""
     facts = dict(re.findall(r'\{Code::(\w+), "(TUNNEL_\d{3})"', source("tunnel/refusal.cpp")))
-    gate = re.search(r"Farewell farewell_after.*?\n\}", source("tunneld/gate.cpp"), re.S).group(0)
-    found = {(code, facts[name]) for code, name in re.findall(r"\{(\d{4}), reason_json\(Code::(\w+)", gate)}
-    for path in (REPOSITORY / "tunneld" / "edge").glob("*.cpp"):
+    gate = re.search(r"Farewell farewell_after\(RelayEnd::How.*?\n\}", source("tunneld/farewell.cpp"), re.S).group(0)
+    found = {(code, facts[name]) for code, name in re.findall(r"\{(\d{4}), close_reason\(Code::(\w+)", gate)}
+    for path in (REPOSITORY / "edge").glob("*.cpp"):
         found |= {(code, facts[name]) for code, name in
                   re.findall(r'reject\((\d{4}), "\w+", tunnel::Code::(\w+)\)', path.read_text())}
         found |= set(re.findall(r'(?:send_close|close_with)\((\d{4}), R"\(\{"code":"(TUNNEL_\d{3})"', path.read_text()))

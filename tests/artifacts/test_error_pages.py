@@ -8,7 +8,7 @@ PAGES = REPOSITORY / "docs" / "errors"
 
 def codes():
     """What refusal.h lists: name of the enumerator to printed code."""
-    header = (REPOSITORY / "tunneld" / "tunnel" / "refusal.h").read_text()
+    header = (REPOSITORY / "tunnel" / "refusal.h").read_text()
     body = re.search(r"enum class Code[^{]*\{(.*?)\};", header, re.S).group(1)
     found = {name: f"TUNNEL_{int(number):03}" for name, number in re.findall(r"(\w+)\s*=\s*(\d+)", body)}
     assert found, "refusal.h lists no code"
@@ -18,7 +18,7 @@ def codes():
 def codes_in_use():
     """Those a source file answers with; the table of facts knows all of them and says nothing."""
     used = set()
-    for source in (REPOSITORY / "tunneld").rglob("*.cpp"):
+    for source in (source for room in ("tunneld", "tunnel", "edge") for source in (REPOSITORY / room).rglob("*.cpp")):
         if source.name != "refusal.cpp":
             used |= set(re.findall(r"\bCode::(\w+)", source.read_text()))
     return {printed for name, printed in codes().items() if name in used}

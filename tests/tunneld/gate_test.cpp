@@ -156,7 +156,9 @@ struct PublicGate : testing::Test {
                              },
                          .tunnel_keys = R"({"keys":[]})",
                          .draining = draining,
-                         .unaudited = unaudited});
+                         .unaudited = unaudited,
+                         .links = links,
+                         .agents = nullptr});
     policy = *Policy::make(
         {{"web", "office", "127.0.0.1", 80, {"*"}}, {"secret", "office", "127.0.0.1", 81, {"sub:bob"}}},
         {"https://app.example"}, "tunneld");
@@ -180,7 +182,7 @@ struct PublicGate : testing::Test {
     tunnel::HttpPool pool(dialer, watch, {});
     tunnel::HttpForward forward(pool, watch, metrics, {});
     ActiveUsers users;
-    Gate gate(*common, dialer, forward, watch, users, policy, options);
+    Gate gate(*common, io, dialer, forward, watch, users, policy, options);
     exchange.serve(gate, io);
   }
   static std::string key_of(const std::string& subject) {
@@ -196,7 +198,7 @@ struct PublicGate : testing::Test {
     tunnel::HttpPool pool(dialer, watch, {});
     tunnel::HttpForward forward(pool, watch, metrics, {});
     ActiveUsers users;
-    Gate gate(*common, dialer, forward, watch, users, policy, options);
+    Gate gate(*common, io, dialer, forward, watch, users, policy, options);
     boost::asio::cancellation_signal leaves;
     bool done = false;
     auto ended = [&done](std::exception_ptr failure) {
@@ -242,6 +244,7 @@ struct PublicGate : testing::Test {
   access::PenaltyBox penalty{{}};
   tunnel::TrustedProxies proxies;
   access::ConnectionQuotas connections;
+  links::LinkTable links;
   access::CircuitBreakers breakers{{}, [](const access::CircuitBreakers::Change&) {}};
   std::unique_ptr<access::Revocations> revocations;
   tunnel::QueueLedger queue{{}, metrics, [](const std::string&, tunnel::FlowLevel, double) {}};
@@ -265,7 +268,7 @@ struct PublicGate : testing::Test {
 
 TEST_F(PublicGate, AdminPagesAndAllElseAreNotFound) {
   for (const auto* path : {"/metrics", "/api/tunnel/metrics", "/healthz", "/api/tunnel/diagnostics",
-                           "/api/tunnel/config/log-level", "/", "/t", "/ws", "/ws/web/more"}) {
+                           "/api/tunnel/config/log-level", "/", "/t", "/wsx", "/agents", "/ws/web/more"}) {
     SCOPED_TRACE(path);
     auto exchange = websocket(path);
     exchange.with_bearer(token("alice", {"tunnel:admin"}));
@@ -309,6 +312,64 @@ TEST_F(PublicGate, RefusalsHaveTheirStatusAndCode) {
     EXPECT_EQ(log.back().status, row.status);
   }
   EXPECT_TRUE(dialer.opened.empty());
+}
+
+TEST_F(PublicGate, LinksAndAgentsAreRefusedAsHttp) {
+  struct Row {
+    const char* path;
+    std::string token;
+    const char* protocol;
+    const char* session;
+    unsigned status;
+    const char* code;
+  };
+  const auto alice = token("alice");
+  const Row rows[] = {
+      {"/ws", "", "tunnel.v1", "", 401, "TUNNEL_002"},
+      {"/tunnel", "", "tunnel.v1", "", 401, "TUNNEL_002"},
+      {"/ws", alice, "", "", 400, "TUNNEL_010"},
+      {"/ws", alice, "tunnel.raw.v1, binary", "", 400, "TUNNEL_010"},
+      {"/ws", alice, "tunnel-agent.v1", "", 400, "TUNNEL_010"},
+      {"/ws", alice, "tunnel.v1", "00112233445566778899aabbccddeeff", 404, "TUNNEL_010"},
+      {"/ws", alice, "tunnel.v1", "nonsense", 404, "TUNNEL_010"},
+      {"/agent", alice, "tunnel-agent.v1", "", 503, "TUNNEL_004"},
+      {"/agent/session", alice, "tunnel-agent.v1", "", 404, "TUNNEL_010"},
+      {"/agent/session", alice, "tunnel-agent.v1", "00112233445566778899aabbccddeeff", 404, "TUNNEL_010"},
+      {"/agent/session/00112233445566778899aabbccddeeff", alice, "tunnel-agent.v1", "", 404, "TUNNEL_010"},
+      {"/agent/session/00112233445566778899aabbccddeeff", alice, "tunnel.v1", "", 400, "TUNNEL_010"},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(std::string(row.path) + " " + row.protocol + " " + row.session);
+    auto exchange = websocket(row.path);
+    if (!row.token.empty()) exchange.with_bearer(row.token);
+    if (*row.protocol != 0) exchange.with("Sec-WebSocket-Protocol", row.protocol);
+    if (*row.session != 0) exchange.with("Tunnel-Session", row.session);
+    serve(exchange);
+    EXPECT_EQ(exchange.answered.status, row.status);
+    EXPECT_EQ(code_of(exchange), row.code);
+  }
+  EXPECT_EQ(connections.held(key_of("alice")), 0U);
+}
+
+TEST_F(PublicGate, ALinkNeedsAPlaceAndGetsNoneBesideTooMany) {
+  options.tiers[0].connections = 1;
+  const auto held = connections.reserve(key_of("alice"), 1);
+  auto exchange = websocket("/ws");
+  exchange.with_bearer(token("alice")).with("Sec-WebSocket-Protocol", "tunnel.v1");
+  serve(exchange);
+  EXPECT_EQ(exchange.answered.status, 429U);
+  EXPECT_EQ(code_of(exchange), "TUNNEL_012");
+}
+
+TEST_F(PublicGate, WhoOpensALinkAndSaysNothingSensibleLeavesNothingBehind) {
+  auto exchange = websocket("/ws");  // whose stream has ended already
+  exchange.with_bearer(token("alice")).with("Sec-WebSocket-Protocol", "tunnel.v1");
+  serve(exchange);
+  EXPECT_EQ(exchange.answered.status, 101U);
+  EXPECT_EQ(exchange.accepted.subprotocol, "tunnel.v1");
+  EXPECT_EQ(connections.held(key_of("alice")), 0U);
+  EXPECT_EQ(links.size(), 0U);
+  EXPECT_EQ(log.back().door, "links");
 }
 
 TEST_F(PublicGate, UnknownAndDeniedServicesAnswerAlike) {

@@ -23,19 +23,9 @@ using namespace std::chrono_literals;
 using How = tunnel::RelayEnd::How;
 using WallClock = std::chrono::system_clock;
 
-/// A caller's WebSocket of which only the control messages matter.
-class Told final : public tunnel::WebSocketStream {
+/// A caller who listens.
+class Told final : public ControlSink {
  public:
-  boost::asio::awaitable<Result<std::size_t>> read(std::span<std::byte>) override {
-    co_return std::size_t{0};
-  }
-  boost::asio::awaitable<Result<void>> write(std::span<const std::byte>) override {
-    co_return Result<void>{};
-  }
-  boost::asio::awaitable<Result<void>> shutdown_write() override { co_return Result<void>{}; }
-  void close() noexcept override {}
-  boost::asio::awaitable<void> close_with(std::uint16_t, std::string_view) override { co_return; }
-  Ending ending() const override { return {}; }
   bool post_control(std::string_view text) override {
     messages.push_back(nlohmann::json::parse(text));
     return true;

@@ -58,6 +58,7 @@ struct Sources {
   /// The caller's token judged; scopes are checked here.
   std::function<tunnel::Served<tunnel::Principal>(const tunnel::RequestHead&)> authenticate;
   std::function<nlohmann::ordered_json()> connections;
+  std::function<nlohmann::ordered_json()> agents;
   std::function<nlohmann::ordered_json()> diagnostics;
   /// One of ERROR WARN INFO DEBUG TRACE.
   std::function<std::string()> log_level;
@@ -162,6 +163,7 @@ class AdminHandler final : public tunnel::HttpHandler {
   Answer user_page(Call& call);
   Answer breakers_page(Call& call);
   Answer connections_page(Call& call);
+  Answer agents_page(Call& call);
   Answer events_page(Call& call);
   Answer revocations_page(Call& call);
   Answer put_config(Call& call, const nlohmann::json& body);

@@ -135,6 +135,10 @@ Answer AdminHandler::connections_page(Call&) {
   return {.body = text_of(sources_.connections())};
 }
 
+Answer AdminHandler::agents_page(Call&) {
+  return {.body = text_of(sources_.agents())};
+}
+
 Answer AdminHandler::config_page(Call&) {
   const auto body = sources_.config();
   return {.body = text_of(body), .fields = {{"ETag", '"' + body.at("etag").get<std::string>() + '"'}}};

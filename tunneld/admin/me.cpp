@@ -25,7 +25,7 @@ Json usage_json(const UserTable::Usage& usage) {
 }
 
 Json me_body(const tunnel::Principal& principal, const std::optional<UserTable::Usage>& usage,
-             const MeLimits& limits) {
+             const MeLimits& limits, const std::vector<MeAgent>& agents) {
   Json body;
   body["timestamp"] = rfc3339(std::chrono::system_clock::now());
   body["principal"] = tunnel::principal_hash(principal.key());
@@ -43,6 +43,12 @@ Json me_body(const tunnel::Principal& principal, const std::optional<UserTable::
       {"connections", {{"limit", limits.connections}, {"open", limits.connections_open}}},
       {"queue",
        {{"limit", limits.queue}, {"waiting", limits.queue_waiting}, {"level", std::string(limits.flow)}}}};
+  auto& own = body["agents"] = Json::array();
+  for (const auto& agent : agents)
+    own.push_back({{"agentId", agent.agent_id},
+                   {"services", agent.services},
+                   {"since", rfc3339(agent.since)},
+                   {"peer", agent.peer}});
   return body;
 }
 

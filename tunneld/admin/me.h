@@ -3,7 +3,9 @@
 #include <chrono>
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -23,14 +25,23 @@ struct MeLimits {
   std::string_view flow = "open";  // the level of the queue
 };
 
+/// One of the principal's agents that are connected.
+struct MeAgent {
+  std::string agent_id;
+  std::vector<std::string> services;
+  std::string peer;
+  std::chrono::system_clock::time_point since{};
+};
+
 /// {"requests","errors","successRate","meanMs","bytesIn","bytesOut","openConnections","firstSeen","lastSeen"}
 nlohmann::ordered_json usage_json(const UserTable::Usage& usage);
 
 /// Body of /api/tunnel/me, about the caller alone:
 /// {"timestamp","principal","subject","issuer","tier","scopes","tokenExpires","usage":{...} or null,
 /// "limits":{"requestsPerMinute":{"limit","remaining"} or null,"connections":{"limit","open"},
-/// "queue":{"limit","waiting","level"}}}
+/// "queue":{"limit","waiting","level"}},"agents":[{"agentId","services","since","peer"}]}
 nlohmann::ordered_json me_body(const tunnel::Principal& principal,
-                               const std::optional<UserTable::Usage>& usage, const MeLimits& limits);
+                               const std::optional<UserTable::Usage>& usage, const MeLimits& limits,
+                               const std::vector<MeAgent>& agents = {});
 
 }  // namespace tunneld::admin

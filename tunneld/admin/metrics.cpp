@@ -39,8 +39,9 @@ constexpr std::chrono::milliseconds kSlow{5'000};
 
 constexpr std::array<std::string_view, 2> kRoles{"caller", "agent"};
 constexpr std::array<std::string_view, 3> kPhases{"tls", "upgrade", "ssh"};
-constexpr std::array<std::uint16_t, 15> kCloseCodes{1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009,
-                                                    1011, 1012, 1013, 4401, 4403, 4408, 4429};
+constexpr std::array<std::uint16_t, 16> kCloseCodes{1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009,
+                                                    1011, 1012, 1013, 4401, 4403, 4408, 4409, 4429};
+constexpr std::array<const char*, 3> kResumed{"ok", "expired", "refused"};
 constexpr std::array<const char*, 2> kInitiators{"client", "server"};
 constexpr std::array<const char*, 2> kOutcomes{"success", "error"};
 constexpr std::array<const char*, 2> kSides{"client", "agent"};
@@ -116,6 +117,8 @@ struct Metrics::Cells {
   LabelledCounters requests_rejected{};
   Histogram heartbeat_rtt{kDefaultBounds};
   Counter heartbeat_timeouts;
+  std::array<Counter, kResumed.size()> resumed;
+  Counter superseded;
 
   LabelledCounters auth_accepted{};
   LabelledCounters auth_refused{};
@@ -184,6 +187,12 @@ void Metrics::config_reloaded(bool ok) {
 
 void Metrics::set_slow(std::chrono::milliseconds limit) {
   cells_->slow_limit.store(Duration(limit).count(), std::memory_order_relaxed);
+}
+void Metrics::session_resumed(Resumed result) {
+  cells_->resumed[static_cast<std::size_t>(result)].add();
+}
+void Metrics::session_superseded() {
+  cells_->superseded.add();
 }
 void Metrics::audit_written(std::string_view event) {
   cells_->audit_events.add(event);
@@ -452,6 +461,11 @@ std::string Metrics::expose(bool openmetrics, bool compat) const {
                    {"initiator", kInitiators[by]}});
   out.histogram(names::kHeartbeatRttSeconds, cells.heartbeat_rtt);
   out.counter(names::kHeartbeatTimeoutsTotal, cells.heartbeat_timeouts);
+  for (std::size_t result = 0; result < kResumed.size(); ++result)
+    out.counter(names::kSessionsResumedTotal, cells.resumed[result], {{"result", kResumed[result]}});
+  out.counter(names::kSessionsSupersededTotal, cells.superseded);
+  out.gauge(names::kResumeBufferBytes, static_cast<double>(options_.resume_buffer_bytes()));
+  out.gauge(names::kAgents, static_cast<double>(options_.agents()));
   out.gauge(names::kActiveUsers, static_cast<double>(options_.active_users()));
 
   out.gauge(names::kSockets, cells.sockets);
@@ -571,9 +585,9 @@ void Metrics::add_limits_and_records(Exposition& out) const {
   const auto& cells = *cells_;
   for (std::size_t scope = 0; scope < kLimitScopes.size(); ++scope)
     for (std::size_t tier = 0; tier < 3; ++tier)
-      out.counter(names::kRateLimitViolationsTotal, cells.limited[scope][tier],
-                  {{"scope", std::string(kLimitScopes[scope])},
-                   {"user_tier", to_string(static_cast<Tier>(tier))}});
+      out.counter(
+          names::kRateLimitViolationsTotal, cells.limited[scope][tier],
+          {{"scope", std::string(kLimitScopes[scope])}, {"user_tier", to_string(static_cast<Tier>(tier))}});
   const auto penalties = options_.penalties();
   out.gauge(names::kPenalizedAddresses, static_cast<double>(penalties.throttled), {{"state", "throttled"}});
   out.gauge(names::kPenalizedAddresses, static_cast<double>(penalties.blocked), {{"state", "blocked"}});

@@ -42,6 +42,9 @@ class Metrics final : public tunnel::Observer {
       return std::vector<access::CircuitBreakers::Info>{};
     };
     std::function<std::vector<std::string>()> services = [] { return std::vector<std::string>{}; };
+    /// Sent over links and kept for a replay.
+    std::function<std::uint64_t()> resume_buffer_bytes = [] { return std::uint64_t{0}; };
+    std::function<std::uint64_t()> agents = [] { return std::uint64_t{0}; };
     std::function<access::PenaltyBox::Counts()> penalties = [] { return access::PenaltyBox::Counts{}; };
   };
   explicit Metrics(Options options);
@@ -54,6 +57,10 @@ class Metrics final : public tunnel::Observer {
   void config_reloaded(bool ok);
   /// Requests that took longer count as slow; 5 s until this is called.
   void set_slow(std::chrono::milliseconds limit);
+  /// A client came back to its link.
+  enum class Resumed { ok, expired, refused };
+  void session_resumed(Resumed result);
+  void session_superseded();
   // What the audit log and the tracer report.
   void audit_written(std::string_view event);
   void audit_lost(std::uint64_t lines);

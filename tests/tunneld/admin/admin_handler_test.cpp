@@ -60,6 +60,7 @@ struct AdminPages : testing::Test {
       who.scopes = {*bearer == "Bearer admin" ? "tunnel:admin" : "tunnel:administrator"};
       return who;
     };
+    made.agents = [] { return nlohmann::ordered_json{{"agents", nlohmann::json::array()}}; };
     made.connections = [] { return nlohmann::ordered_json{{"connections", nlohmann::json::array()}}; };
     made.diagnostics = [] { return nlohmann::ordered_json{{"service", "here"}}; };
     made.log_level = [this] { return level; };
@@ -227,6 +228,7 @@ constexpr Guarded kGuarded[] = {
     {"GET", "/api/tunnel/circuit-breakers"},
     {"POST", "/api/tunnel/circuit-breakers/00ff00ff00ff00ff/reset"},
     {"GET", "/api/tunnel/connections"},
+    {"GET", "/api/tunnel/agents"},
     {"DELETE", "/api/tunnel/connections/7"},
     {"POST", "/api/tunnel/drain"},
     {"GET", "/api/tunnel/events"},
