@@ -69,6 +69,22 @@ def test_an_alert_is_proved_to_fire_and_not_to_fire(name):
     assert any(not check["exp_alerts"] for check in checks), "no test sees it silent"
 
 
+def test_an_idle_tunneld_raises_nothing(tmp_path):
+    """One that has just begun to serve, with every series of the contract at 0: no callers, no agents, no links."""
+    values = {"up": 1, "tunnel_sockets_limit": 1000, "process_max_fds": 1000, "tunnel_certificate_expiry_timestamp_seconds": 1e10}
+    known = series() | {"up": set()}
+    (tmp_path / "test.yaml").write_text(json.dumps({
+        "rule_files": [str(path) for path in RULE_FILES], "evaluation_interval": "30s", "tests": [{
+            "interval": "30s",
+            "input_series": [{"series": name + "{" + ", ".join(
+                f'{label}="{ {"job": "tunneld", "instance": "a:9090", "le": "+Inf"}.get(label, "any") }"'
+                for label in sorted(labels | {"job", "instance"})) + "}", "values": f"{values.get(name, 0)}x250"}
+                for name, labels in known.items()],
+            "alert_rule_test": [{"alertname": name, "eval_time": time, "exp_alerts": []}
+                                for name in ALERT_NAMES for time in ("5m", "45m", "2h")]}]}))
+    run("promtool", "test", "rules", tmp_path / "test.yaml")
+
+
 def test_every_recorded_series_is_tested():
     tested = " ".join(check["expr"] for path in UNIT_TESTS for test in yaml.safe_load(path.read_text())["tests"]
                       for check in test.get("promql_expr_test", []))

@@ -221,7 +221,7 @@ def test_links_lead_to_dashboards_panels_and_runbooks_that_exist():
 
 
 def test_panels_of_errors_lead_from_a_spike_to_the_log_lines_of_its_time():
-    for name, wanted in {"health": (2, 5, 8, 15, 17, 25, 27), "errors": (2, 5, 6, 7, 8, 9, 10)}.items():
+    for name, wanted in {"health": (2, 5, 8, 15, 17, 25, 27, 38, 39), "errors": (2, 5, 6, 7, 8, 9, 10)}.items():
         panels = {panel["id"]: panel for panel in DASHBOARDS[name]["panels"]}
         for id in wanted:
             urls = [link["url"] for link in panels[id]["fieldConfig"]["defaults"]["links"]]
@@ -340,3 +340,35 @@ def test_a_bar_counts_what_happened_in_its_own_time(tmp_path):
         'tunnel_errors_total{job="tunneld", instance="a:9090", category="network", code="TUNNEL_001"}': "0+120x10",
         'tunnel_errors_total{job="tunneld", instance="a:9090", category="network", code="TUNNEL_018"}': "0x10",
     }, {"errors/2/A": ('{category="network"}', 120), "errors/6/A": ('{code="TUNNEL_001"}', 120)})
+
+
+def links_of(instance, ok, expired, refused="0x10"):
+    return {f'tunnel_sessions_resumed_total{{job="tunneld", instance="{instance}", result="{result}"}}': values
+            for result, values in (("ok", ok), ("expired", expired), ("refused", refused))}
+
+
+def test_the_share_of_cuts_that_came_back_is_of_all_attempts(tmp_path):
+    calculate(tmp_path, links_of("a:9090", "0+180x10", "0+30x10", "0+30x10"),
+              {"health/40/A": ("{}", 0.75), "health/40/B": ('{instance="a:9090"}', 0.75)})
+
+
+def test_the_share_of_cuts_that_came_back_is_zero_when_none_does_and_no_line_when_nobody_tries(tmp_path):
+    calculate(tmp_path, links_of("a:9090", "3x10", "0+60x10") | links_of("b:9090", "3x10", "5x10"),
+              {"health/40/A": ("{}", 0), "health/40/B": ('{instance="a:9090"}', 0)})
+    calculate(tmp_path, links_of("a:9090", "3x10", "0x10"), {"health/40/A": ("{}", None), "health/40/B": ("{}", None)})
+
+
+def test_agents_and_the_resume_buffer_are_told_by_instance(tmp_path):
+    labels = 'job="tunneld", instance="a:9090"'
+    calculate(tmp_path, {
+        f"tunnel_agents{{{labels}}}": "4x10", 'tunnel_agents{job="other", instance="c:1"}': "9x10",
+        f"tunnel_sessions_superseded_total{{{labels}}}": "0+2x10",
+        f"tunnel_resume_buffer_bytes{{{labels}}}": "1000x10", f"process_resident_memory_bytes{{{labels}}}": "4000x10",
+        f'tunnel_connections_total{{{labels}, role="caller", result="ok"}}': "0+60x10",
+        f'tunnel_connections_total{{{labels}, role="agent", result="ok"}}': "0+3x10",
+        f'tunnel_connections_total{{{labels}, role="agent", result="TUNNEL_003"}}': "0+6x10",
+    }, {
+        "health/37/A": ('{instance="a:9090"}', 4), "health/38/A": ('{instance="a:9090"}', 2),
+        "health/38/B": ("{}", 3), "health/38/C": ("{}", 6),
+        "health/41/A": ('{instance="a:9090"}', 1000), "health/41/B": ('{instance="a:9090"}', 0.25),
+    })
