@@ -88,6 +88,10 @@ void build(CLI::App& app, Globals& globals, Chosen& chosen) {
   app.require_subcommand(1);
   app.fallthrough();  // the options of all commands may stand behind the command
   add_globals(app, globals);
+  add_connect(app, chosen);
+  add_agent(app, chosen);
+  add_agents(app, chosen);
+  add_diagnose(app, chosen);
   add_status(app, chosen);
   add_top(app, chosen);
   add_events(app, chosen);

@@ -8,6 +8,10 @@ namespace tunnelctl {
 /// The whole command line: the options that every command has, and all groups in the order of --help.
 void build(CLI::App& app, Globals& globals, Chosen& chosen);
 
+void add_connect(CLI::App& app, Chosen& chosen);
+void add_agent(CLI::App& app, Chosen& chosen);
+void add_agents(CLI::App& app, Chosen& chosen);
+void add_diagnose(CLI::App& app, Chosen& chosen);
 void add_status(CLI::App& app, Chosen& chosen);
 void add_top(CLI::App& app, Chosen& chosen);
 void add_events(CLI::App& app, Chosen& chosen);

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config_file.h"
+#include "tunnelctl/client/server.h"
 #include "tunnelctl/daemon/admin.h"
 #include "tunnelctl/terminal/table.h"
 
@@ -66,6 +67,16 @@ void bind_context(config::Schema& schema, Context& context) {
               .check = url});
   schema.add("admin_token_file", &context.admin_token_file,
              {.help = "File with a token of scope tunnel:admin for it; read at every run."});
+  schema.add("server_url", &context.server_url,
+             {.help = "tunneld's public listener, for connect and agent.",
+              .example = "wss://tunnel.example.org",
+              .check = [](std::string_view text) {
+                const auto read = text.empty() ? Result<std::string>() : client::server_url(text);
+                return read ? std::string() : read.error().message;
+              }});
+  schema.add("server_token_file", &context.server_token_file,
+             {.help = "File with the token for it; read for every connection.",
+              .example = "~/.config/tunnelctl/prod.jwt"});
 }
 
 void bind(config::Schema& schema, Configuration& configuration) {
@@ -337,6 +348,49 @@ Result<daemon::Connection> Session::tunnel_connection() {
   }
   use_flags(connection.tls, connection.timeout, connection.allow_plain);
   return connection;
+}
+
+Result<client::ServerSettings> Session::server(const std::string& flag) {
+  client::ServerSettings server;
+  const auto found = context();
+  if (!found) return tl::unexpected(found.error());
+  const auto* variable_url = variable("TUNNEL_SERVER");
+  const bool by_environment = globals.context.empty() && (variable_url != nullptr || !flag.empty());
+  const auto from_context = [&] { return *found ? (*found)->server_url : std::string(); };
+  const auto named = !flag.empty() ? flag : by_environment ? *variable_url : from_context();
+  const auto refuse = [&](std::string message) {
+    configuration_is_wrong = true;
+    return fail(Error::Kind::bad_input, std::move(message));
+  };
+  if (named.empty())
+    return refuse("no server is named: say --server wss://host, or set TUNNEL_SERVER, or a context's server_url");
+  auto url = client::server_url(named);
+  if (!url) return refuse(url.error().message);
+  server.url = std::move(*url);
+  if (*found) {
+    server.allow_plain = (*found)->allow_plain_http;
+    const auto file = [&](const std::filesystem::path& path, std::optional<std::filesystem::path>& to) {
+      if (!path.empty()) to = at_home(path, environment_);
+    };
+    file((*found)->ca_file, server.tls.ca);
+    file((*found)->certificate_file, server.tls.certificate);
+    file((*found)->key_file, server.tls.key);
+  }
+  const bool by_context = flag.empty() && !by_environment;
+  if (!globals.token_file.empty()) {
+    server.token_file = globals.token_file;
+  } else if (by_context && !(*found)->server_token_file.empty()) {
+    server.token_file = at_home((*found)->server_token_file, environment_);
+    server.token_setting = "server_token_file";
+  } else if (const auto* token = variable("TUNNEL_TOKEN"); token != nullptr && !by_context) {
+    server.token = Secret(*token);
+  } else if (const auto* path = variable("TUNNEL_TOKEN_FILE"); path != nullptr && !by_context) {
+    server.token_file = *path;
+    server.token_setting = "TUNNEL_TOKEN_FILE";
+  }
+  use_flags(server.tls, server.timeout, server.allow_plain);
+  if (auto token = client::read_token(server); !token) return refuse(token.error().message);
+  return server;
 }
 
 Result<daemon::Admin> Session::tunnel() {

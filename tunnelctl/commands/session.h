@@ -24,6 +24,10 @@ class Admin;
 struct Connection;
 }  // namespace tunnelctl::daemon
 
+namespace tunnelctl::client {
+struct ServerSettings;
+}  // namespace tunnelctl::client
+
 namespace tunnelctl {
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
@@ -64,6 +68,8 @@ struct Context {
   std::vector<std::string> datasources{};  // "variable=uid"
   std::string admin_url{};
   std::filesystem::path admin_token_file{};
+  std::string server_url{};
+  std::filesystem::path server_token_file{};
 };
 
 struct Configuration {
@@ -113,6 +119,9 @@ class Session {
   /// Which tunneld, and as whom: by the same rules, but without any source it is the one on this machine.
   Result<daemon::Connection> tunnel_connection();
   Result<daemon::Admin> tunnel();
+  /// Which tunneld to connect to as a caller or an agent, and as whom: `flag` is --server, then come
+  /// TUNNEL_SERVER and the context's server_url, by the same rules. Fails with bad_input when none is named.
+  Result<client::ServerSettings> server(const std::string& flag);
   /// Whether any source names a Grafana.
   bool names_grafana();
 

@@ -52,21 +52,37 @@ std::string dumped(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+std::vector<std::string> texts_of(const Json& json, const char* key) {
+  std::vector<std::string> texts;
+  if (const auto* list = member(json, key); list != nullptr && list->is_array())
+    for (const Json& one : *list)
+      if (one.is_string()) texts.push_back(one.get<std::string>());
+  return texts;
+}
+
+Agent agent_of(const Json& json) {
+  return {.id = text_of(json, "agentId"),
+          .principal = text_of(json, "principal"),
+          .peer = text_of(json, "peer"),
+          .user = text_of(json, "user"),
+          .host_key = text_of(json, "hostKey"),
+          .services = texts_of(json, "services"),
+          .sessions = count_of(json, "sessions"),
+          .since = text_of(json, "since")};
+}
+
 Breaker breaker_of(const Json& json) {
-  Breaker result{.id = text_of(json, "id"),
-                 .state = text_of(json, "state"),
-                 .upstream = text_of(json, "upstream"),
-                 .service = text_of(json, "service"),
-                 .principal = text_of(json, "principal"),
-                 .failures = count_of(json, "failures"),
-                 .successes = count_of(json, "successes"),
-                 .refused = count_of(json, "refused"),
-                 .opened_at = text_of(json, "openedAt"),
-                 .next_probe = text_of(json, "nextProbe")};
-  if (const auto* errors = member(json, "lastErrors"); errors != nullptr && errors->is_array())
-    for (const Json& one : *errors)
-      if (one.is_string()) result.last_errors.push_back(one.get<std::string>());
-  return result;
+  return {.id = text_of(json, "id"),
+          .state = text_of(json, "state"),
+          .upstream = text_of(json, "upstream"),
+          .service = text_of(json, "service"),
+          .principal = text_of(json, "principal"),
+          .failures = count_of(json, "failures"),
+          .successes = count_of(json, "successes"),
+          .refused = count_of(json, "refused"),
+          .opened_at = text_of(json, "openedAt"),
+          .next_probe = text_of(json, "nextProbe"),
+          .last_errors = texts_of(json, "lastErrors")};
 }
 
 Setting setting_of(const Json& json) {
@@ -234,6 +250,14 @@ Result<Json> Admin::connections() const {
 
 Result<Json> Admin::users(std::size_t limit) const {
   return get("/api/tunnel/metrics/users?limit=" + std::to_string(limit));
+}
+
+Result<std::vector<Agent>> Admin::agents() const {
+  const auto answer = get("/api/tunnel/agents");
+  if (!answer) return tl::unexpected(answer.error());
+  std::vector<Agent> result;
+  for (const Json* one : objects(*answer, "agents")) result.push_back(agent_of(*one));
+  return result;
 }
 
 Result<std::vector<Breaker>> Admin::breakers() const {

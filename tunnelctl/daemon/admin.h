@@ -43,6 +43,14 @@ struct Breaker {
   std::vector<std::string> last_errors{};
 };
 
+/// An agent that is connected.
+struct Agent {
+  std::string id{}, principal{}, peer{}, user{}, host_key{};
+  std::vector<std::string> services{};
+  std::uint64_t sessions = 0;  // SSH sessions through it
+  std::string since{};         // RFC 3339
+};
+
 struct Event {
   std::uint64_t id = 0;
   std::string kind{}, time{};
@@ -106,6 +114,7 @@ class Admin {
   Result<Json> diagnostics() const;
   Result<Json> connections() const;
   Result<Json> users(std::size_t limit) const;
+  Result<std::vector<Agent>> agents() const;
   Result<std::vector<Breaker>> breakers() const;
   /// Closes it. Fails with not_found when there is none of that id.
   Result<void> reset_breaker(std::string_view id) const;

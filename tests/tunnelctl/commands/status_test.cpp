@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/tunnelctl/commands/call.h"
-#include "tests/tunnelctl/tunnel/daemon_pages.h"
+#include "tests/tunnelctl/daemon/daemon_pages.h"
 #include "tunnelctl/commands/top_view.h"
 
 namespace {

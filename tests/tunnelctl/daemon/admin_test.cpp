@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tests/tunnelctl/tunnel/daemon_pages.h"
+#include "tests/tunnelctl/daemon/daemon_pages.h"
 #include "tunnelctl/daemon/overview.h"
 
 namespace {
@@ -143,6 +143,20 @@ TEST(Admin, ListsAndResetsBreakers) {
   EXPECT_THAT(api.lines(), ElementsAre("GET /api/tunnel/circuit-breakers",
                                        "POST /api/tunnel/circuit-breakers/0123456789abcdef/reset",
                                        "POST /api/tunnel/circuit-breakers/a%2Fb/reset"));
+}
+
+TEST(Admin, ListsAgentsWithWhateverIsToldOfThem) {
+  const ScriptedApi api({{"/api/tunnel/agents", always(200, R"({"total":2,"agents":[
+      {"agentId":"office","principal":"9a3c","peer":"192.0.2.7","user":"tunnel","hostKey":"SHA256:x",
+       "services":["web","ssh",7],"sessions":2,"since":"2026-11-21T16:01:25.470Z"},
+      {"agentId":"bare"}]})")}});
+  const auto list = at(api).agents();
+  ASSERT_TRUE(list) << list.error().message;
+  ASSERT_EQ(list->size(), 2U);
+  EXPECT_THAT(list->at(0).services, ElementsAre("web", "ssh"));
+  EXPECT_EQ(list->at(0).sessions, 2U);
+  EXPECT_EQ(list->at(1).id, "bare");
+  EXPECT_EQ(list->at(1).since, "");
 }
 
 TEST(Admin, ReadsPagesOfEvents) {

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/tunnelctl/tunnel/daemon_pages.h"
+#include "tests/tunnelctl/daemon/daemon_pages.h"
 
 namespace {
 

@@ -1,0 +1,52 @@
+#include "tunnelctl/client/service_stream.h"
+
+#include <cstring>
+#include <utility>
+
+namespace tunnelctl::client {
+
+ServiceStream::ServiceStream(std::unique_ptr<tunnel::ByteStream> inner, std::shared_ptr<std::size_t> open)
+    : inner_(std::move(inner)), open_(std::move(open)) {
+  ++*open_;
+}
+
+ServiceStream::~ServiceStream() {
+  --*open_;
+}
+
+asio::awaitable<Result<std::size_t>> ServiceStream::read(std::span<std::byte> into) {
+  while (!answer_.complete()) {
+    auto got = co_await inner_->read(into);
+    if (!got) co_return got;
+    if (*got == 0) answer_.end();
+    const auto used = *got == 0 ? 0 : answer_.feed({reinterpret_cast<const char*>(into.data()), *got});
+    if (!answer_.complete()) continue;
+    if (auto result = answer_.result(); !result) refusal_ = result.error();
+    if (refusal_ || *got == 0) break;
+    const auto rest = *got - used;
+    if (rest == 0) break;
+    std::memmove(into.data(), into.data() + used, rest);
+    co_return rest;
+  }
+  if (refusal_) co_return fail(Error::Kind::denied, told(*refusal_));
+  co_return co_await inner_->read(into);
+}
+
+asio::awaitable<Result<void>> ServiceStream::write(std::span<const std::byte> bytes) {
+  return inner_->write(bytes);
+}
+
+asio::awaitable<Result<void>> ServiceStream::write_both(std::span<const std::byte> head,
+                                                        std::span<const std::byte> body) {
+  return inner_->write_both(head, body);
+}
+
+asio::awaitable<Result<void>> ServiceStream::shutdown_write() {
+  return inner_->shutdown_write();
+}
+
+void ServiceStream::close() noexcept {
+  inner_->close();
+}
+
+}  // namespace tunnelctl::client
