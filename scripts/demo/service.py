@@ -6,15 +6,22 @@ Started by scripts/run. Prints "<web port> <echo port>" once both listen on loop
     GET  /          a greeting, with what the tunnel says about the caller
     PUT  /upload    the size and SHA-256 of the body, which is read as it comes
     GET  /clock     server-sent events, one a second
+    GET  /file      96 MiB over some three seconds, with their SHA-256 in the field X-SHA256
 """
 
 import hashlib
 import http.server
 import json
+import random
 import socketserver
 import sys
 import threading
 import time
+
+
+PIECE = random.Random(1).randbytes(1 << 20)
+PIECES = 96
+PIECES_A_SECOND = 32
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
@@ -37,6 +44,15 @@ class Pages(http.server.BaseHTTPRequestHandler):
                     time.sleep(1)
             except OSError:
                 self.close_connection = True
+        elif self.path == "/file":
+            self.send_response(200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(PIECES * len(PIECE)))
+            self.send_header("X-SHA256", hashlib.sha256(PIECE * PIECES).hexdigest())
+            self.end_headers()
+            for _ in range(PIECES):
+                self.wfile.write(PIECE)
+                time.sleep(1 / PIECES_A_SECOND)
         else:
             self.answer("no such page\n", 404)
 

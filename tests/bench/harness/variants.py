@@ -192,12 +192,7 @@ class Tunneld(Variant):
             "limits": {"max_unauthenticated": 2048, "global_requests_per_minute": 0,
                        "address": {"requests_per_minute": 0, "handshakes_per_minute": 0}},
             "log": {"level": "WARN"},
-            "upstreams": [{
-                "name": "lab", "address": f"127.0.0.1:{self.site.ssh_port}", "user": self.site.user,
-                "host_key_fingerprint": self.site.host_key_fingerprint(),
-                "services": [{"name": name, "target": f"127.0.0.1:{port}", "allow": ["*"]}
-                             for name, port in self.site.ports.items()],
-            }],
+            "upstreams": self._upstreams(),
         }
         if "`tiers." not in run([self.program, "config-reference"]):  # an earlier one, which has no such limits
             config.pop("tiers")
@@ -207,6 +202,14 @@ class Tunneld(Variant):
             json.dump(config, file, indent=1)  # JSON is YAML
         self.door = f"127.0.0.1:{ports['tls' if self.tls else 'clear']}"
         self.door_port = ports["tls" if self.tls else "clear"]
+
+    def _upstreams(self):
+        return [{
+            "name": "lab", "address": f"127.0.0.1:{self.site.ssh_port}", "user": self.site.user,
+            "host_key_fingerprint": self.site.host_key_fingerprint(),
+            "services": [{"name": name, "target": f"127.0.0.1:{port}", "allow": ["*"]}
+                         for name, port in self.site.ports.items()],
+        }]
 
     def start(self):
         tunneld = self.program
@@ -227,13 +230,16 @@ class Tunneld(Variant):
         if self.tls:
             self.client_arguments += ["--ca-file", os.path.join(self.state, "tls.crt")]
         if self.bridge:
-            process = self.site.processes.start(
-                self.name + ":client",
-                [self.site.bin / "bench_bridge", *self.client_arguments,
-                 *(f"0={self._websocket(service)}" for service in SERVICES)], stdout=subprocess.PIPE)
-            self.roles["client"] = [process]
-            self.local = dict(zip(SERVICES, read_json_line(process)["ports"]))
+            self._start_client()
             self.client_arguments = ()
+
+    def _start_client(self):
+        process = self.site.processes.start(
+            self.name + ":client",
+            [self.site.bin / "bench_bridge", *self.client_arguments,
+             *(f"0={self._websocket(service)}" for service in SERVICES)], stdout=subprocess.PIPE)
+        self.roles["client"] = [process]
+        self.local = dict(zip(SERVICES, read_json_line(process)["ports"]))
 
     def _websocket(self, service):
         return f"{'wss' if self.tls else 'ws'}://{self.door}/ws/{service}"
@@ -244,6 +250,65 @@ class Tunneld(Variant):
     def http_url(self):
         return super().http_url() if self.bridge else \
             f"{'https' if self.tls else 'http'}://{self.door}/t/http/"
+
+
+class Connect(Tunneld):
+    """`tunnelctl connect`: many streams on one WebSocket, which comes back after a cut."""
+
+    def __init__(self, site):
+        super().__init__(site, tls=True, bridge=True)
+        self.name = "connect:tls"
+        self.state = site.path("connect-state")
+        if not (site.bin / "tunnelctl").exists():
+            self.why_absent = f"no {site.bin / 'tunnelctl'}"
+
+    def _start_client(self):
+        self.local = {service: free_port() for service in SERVICES}
+        process = self.site.processes.start(
+            self.name + ":client",
+            [self.site.bin / "tunnelctl", *self.client_arguments, "connect", "--server", f"wss://{self.door}",
+             *(word for service in SERVICES for word in ("-L", f"{self.local[service]}:{service}"))])
+        self.roles["client"] = [process]
+        wait_for("tunnelctl connect", lambda: listening(self.local["http"]), process=process)
+
+
+class Agent(Tunneld):
+    """The services are behind a `tunnelctl agent`, which dialled out; callers come as to `tunneld:tls`. The
+    agent counts as the client; the `sshd -i` that it runs count with it."""
+
+    def __init__(self, site):
+        super().__init__(site, tls=True, bridge=True)
+        self.name = "agent:tls"
+        self.state = site.path("agent-state")
+        if not (site.bin / "tunnelctl").exists():
+            self.why_absent = f"no {site.bin / 'tunnelctl'}"
+
+    def _upstreams(self):
+        return []
+
+    def _start_client(self):
+        home = self.site.path("agent-home")
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        for file in (self.client_arguments[1], self.client_arguments[3]):
+            shutil.copy(file, home)
+        if os.geteuid() == 0:
+            for path in (home, *(os.path.join(home, name) for name in os.listdir(home))):
+                shutil.chown(path, self.site.user)
+        token, ca = (os.path.join(home, os.path.basename(self.client_arguments[at])) for at in (1, 3))
+        agent = self.site.processes.start(
+            self.name + ":agent",
+            [self.site.bin / "tunnelctl", "--token-file", token, "--ca-file", ca, "agent",
+             "--server", f"wss://{self.door}", "--id", "bench", "--state-dir", os.path.join(home, "keys"),
+             *(word for service, port in self.site.ports.items()
+               for word in ("--service", f"{service}=127.0.0.1:{port}"))],
+            user=self.site.user, env={"HOME": home})
+        super()._start_client()
+        self.roles["client"].append(agent)
+
+        def announced():
+            with open(agent.log) as file:
+                return "connected" in file.read()
+        wait_for("tunnelctl agent", announced, process=agent)
 
 
 class Chisel(Variant):
@@ -345,5 +410,5 @@ def all_variants(site, earlier=None):
     before = [Tunneld(site, tls, bridge=False, program=earlier) for tls in (True, False)] if earlier else []
     return before + [Direct(site), Ssh(site),
             Tunneld(site, tls=True, bridge=True), Tunneld(site, tls=False, bridge=True),
-            Tunneld(site, tls=True, bridge=False), Tunneld(site, tls=False, bridge=False),
+            Tunneld(site, tls=True, bridge=False), Tunneld(site, tls=False, bridge=False), Connect(site), Agent(site),
             Chisel(site, tls=True), Chisel(site, tls=False), WstunnelSsh(site), Frp(site)]
