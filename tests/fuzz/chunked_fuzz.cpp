@@ -1,4 +1,4 @@
-// room: tunneld_tunnel
+// room: tunnel
 // Chunked bodies. The first byte says how long the pieces are in which the rest arrives.
 #include <algorithm>
 #include <cstdint>

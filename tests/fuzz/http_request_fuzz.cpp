@@ -1,4 +1,4 @@
-// room: tunneld_tunnel
+// room: tunnel
 // Request heads as strangers send them, and the paths in them.
 #include <cstdint>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// room: tunneld_tunnel
+// room: tunnel
 // Response heads as services send them. The first byte chooses the request's method.
 #include <cstdint>
 #include <cstdlib>

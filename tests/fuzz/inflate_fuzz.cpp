@@ -1,4 +1,4 @@
-// room: tunneld_edge
+// room: edge
 // Compressed messages and offers to compress as a peer may send them. Input: one byte for the limit, then
 // the message; the same bytes as text are the offers.
 #include <algorithm>

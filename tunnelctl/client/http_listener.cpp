@@ -211,12 +211,12 @@ struct HttpListeners::Impl {
     made.request_timeout = options.request_timeout;
     return made;
   }
-  void level_changed(tunnel::FlowLevel level, double fill);
+  void level_changed(tunnel::FlowLevel to, double fill);
 
   asio::io_context& io;
   const HttpOptions options;
   const std::function<void(std::string_view)> tell;
-  const tunnel::Principal caller = nobody();
+  const tunnel::Principal principal = nobody();
   tunnel::SilentObserver observer;
   TunnelDialer dialer;
   tunnel::DeadlineWatch watch;
@@ -278,7 +278,7 @@ class HttpListeners::Impl::Requests final : public tunnel::HttpHandler {
     auto& forward = news->only_new ? owner_.fresh : owner_.reusing;
     Repeatable exchange(caller);
     tunnel::ForwardTarget to;
-    to.principal = &owner_.caller;
+    to.principal = &owner_.principal;
     to.service = &service;
     to.target = head.target;
     to.credential = tunnel::Credential::none;
