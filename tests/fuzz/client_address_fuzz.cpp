@@ -10,7 +10,7 @@
 
 namespace {
 
-using namespace tunneld::access;
+using namespace tunnel;
 
 void require(bool holds) {
   if (!holds) std::abort();

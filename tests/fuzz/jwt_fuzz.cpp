@@ -34,7 +34,7 @@ std::unique_ptr<TokenVerifier> verifier(AuthMode mode, JwkSet keys) {
   return *TokenVerifier::create(options, std::make_shared<const JwkSet>(std::move(keys)));
 }
 
-void check_principal(const Principal& who) {
+void check_principal(const tunnel::Principal& who) {
   require(who.issuer == "i");
   require(!who.subject.empty() && who.subject.size() <= 255);
   for (const char c : who.subject) require(c >= 0x20 && c <= 0x7e);
