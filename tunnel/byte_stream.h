@@ -36,7 +36,8 @@ class ByteStream {
 
   /// The same for two pieces that belong together, such as a header and its payload: a stream that knows how
   /// sends them as one.
-  virtual asio::awaitable<Result<void>> write_both(std::span<const std::byte> head, std::span<const std::byte> body) {
+  virtual asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
+                                                   std::span<const std::byte> body) {
     if (auto sent = co_await write(head); !sent) co_return sent;
     co_return co_await write(body);
   }

@@ -176,7 +176,8 @@ void Gate::finish(Visit& visit) const {
   const bool stream = visit.is_stream();
   if (visit.known() && record.door != std::string_view("page")) {
     const auto now = std::chrono::system_clock::now();
-    // What became a stream, a link or an agent's connection lasts as long as its owner likes, and is no request.
+    // What became a stream, a link or an agent's connection lasts as long as its owner likes, and is no
+    // request.
     if (record.status != 101 || record.door == std::string_view("upgrade"))
       common_.users.request_finished(
           visit.key(),

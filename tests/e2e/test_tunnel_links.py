@@ -589,6 +589,7 @@ class AgentSession:
         self.link = Link(agent.daemon, agent.token, path=f"/agent/session/{ticket}", protocol=AGENT)
         self.far = socket.create_connection(("127.0.0.1", agent.sshd.port))
         self.lock = threading.Lock()
+        self.away = False
         self.link.open()
         self.link.path = "/agent/session"
         plain = self.link.send_raw
@@ -607,9 +608,13 @@ class AgentSession:
         return thread
 
     def cut_and_resume(self):
-        self.link.cut()
+        with self.link.books:
+            self.away = True
+            self.link.cut()
         self.reader.join(20)
-        self.link.resume()
+        with self.link.books:  # what the service says meanwhile is kept and sent behind the welcome
+            self.link.resume()
+            self.away = False
         self.reader = self.start(self.forth)
 
     def forth(self):
@@ -625,7 +630,8 @@ class AgentSession:
     def back(self):
         try:
             while piece := self.far.recv(60_000):
-                self.link.write(piece)
+                with self.link.books:
+                    self.link.write(piece, lost=self.away)
         except OSError:
             pass
 

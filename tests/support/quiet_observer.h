@@ -6,7 +6,6 @@
 
 namespace support {
 
-
 /// Adds up bytes and remembers error codes; ignores the rest.
 class QuietObserver : public tunnel::SilentObserver {
  public:

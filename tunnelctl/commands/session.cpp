@@ -363,7 +363,8 @@ Result<client::ServerSettings> Session::server(const std::string& flag) {
     return fail(Error::Kind::bad_input, std::move(message));
   };
   if (named.empty())
-    return refuse("no server is named: say --server wss://host, or set TUNNEL_SERVER, or a context's server_url");
+    return refuse(
+        "no server is named: say --server wss://host, or set TUNNEL_SERVER, or a context's server_url");
   auto url = client::server_url(named);
   if (!url) return refuse(url.error().message);
   server.url = std::move(*url);

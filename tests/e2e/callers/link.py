@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+import threading
 
 from .raw_websocket import RawWebSocket, frame
 
@@ -52,6 +53,7 @@ class Link:
         self.gone = None
         self.incoming = bytearray()  # the link's bytes, not yet taken
         self.frames = bytearray()
+        self.books = threading.RLock()  # of what is sent and kept, where several threads write
 
     # WebSocket
 
@@ -133,26 +135,29 @@ class Link:
         self.upgrade(f"Tunnel-Session: {self.session.hex()}")
         self.hello(self.challenge(), secret=secret)
         wanted = self.welcome()
-        self.acknowledged(wanted)
-        assert self.kept <= wanted <= self.kept + len(self.sent)
-        for start in range(0, len(self.sent), 65536):
-            piece = bytes(self.sent[start:start + 65536])
-            self.send_raw(link_frame(DATA, struct.pack(">Q", self.kept + start) + piece))
+        with self.books:
+            self.acknowledged(wanted)
+            assert self.kept <= wanted <= self.kept + len(self.sent)
+            for start in range(0, len(self.sent), 65536):
+                piece = bytes(self.sent[start:start + 65536])
+                self.send_raw(link_frame(DATA, struct.pack(">Q", self.kept + start) + piece))
         return self
 
     def acknowledged(self, wanted):
-        if wanted > self.kept:
-            del self.sent[:wanted - self.kept]
-            self.kept = wanted
+        with self.books:
+            if wanted > self.kept:
+                del self.sent[:wanted - self.kept]
+                self.kept = wanted
 
     def write(self, data, *, lost=False):
         """`lost`: kept for the replay, and the connection was cut before it was sent."""
-        for start in range(0, len(data), 65536):
-            piece = data[start:start + 65536]
-            offset = self.kept + len(self.sent)
-            self.sent += piece
-            if not lost:
-                self.send_raw(link_frame(DATA, struct.pack(">Q", offset) + piece))
+        with self.books:
+            for start in range(0, len(data), 65536):
+                piece = data[start:start + 65536]
+                offset = self.kept + len(self.sent)
+                self.sent += piece
+                if not lost:
+                    self.send_raw(link_frame(DATA, struct.pack(">Q", offset) + piece))
 
     def acknowledge(self):
         self.send_raw(link_frame(ACK, struct.pack(">Q", self.received)))

@@ -215,26 +215,16 @@ struct Guarded {
   const char* path;
 };
 constexpr Guarded kGuarded[] = {
-    {"GET", "/api/tunnel/diagnostics"},
-    {"GET", "/api/tunnel/config"},
-    {"PUT", "/api/tunnel/config"},
-    {"POST", "/api/tunnel/config/reset"},
-    {"GET", "/api/tunnel/config/log-level"},
-    {"PUT", "/api/tunnel/config/log-level"},
-    {"GET", "/api/tunnel/metrics/json"},
-    {"GET", "/api/tunnel/metrics/history"},
-    {"GET", "/api/tunnel/metrics/users"},
-    {"GET", "/api/tunnel/metrics/user/0123456789abcdef"},
-    {"GET", "/api/tunnel/circuit-breakers"},
-    {"POST", "/api/tunnel/circuit-breakers/00ff00ff00ff00ff/reset"},
-    {"GET", "/api/tunnel/connections"},
-    {"GET", "/api/tunnel/agents"},
-    {"DELETE", "/api/tunnel/connections/7"},
-    {"POST", "/api/tunnel/drain"},
-    {"GET", "/api/tunnel/events"},
-    {"GET", "/api/tunnel/revocations"},
-    {"POST", "/api/tunnel/revocations"},
-    {"DELETE", "/api/tunnel/penalties/192.0.2.7"},
+    {"GET", "/api/tunnel/diagnostics"},      {"GET", "/api/tunnel/config"},
+    {"PUT", "/api/tunnel/config"},           {"POST", "/api/tunnel/config/reset"},
+    {"GET", "/api/tunnel/config/log-level"}, {"PUT", "/api/tunnel/config/log-level"},
+    {"GET", "/api/tunnel/metrics/json"},     {"GET", "/api/tunnel/metrics/history"},
+    {"GET", "/api/tunnel/metrics/users"},    {"GET", "/api/tunnel/metrics/user/0123456789abcdef"},
+    {"GET", "/api/tunnel/circuit-breakers"}, {"POST", "/api/tunnel/circuit-breakers/00ff00ff00ff00ff/reset"},
+    {"GET", "/api/tunnel/connections"},      {"GET", "/api/tunnel/agents"},
+    {"DELETE", "/api/tunnel/connections/7"}, {"POST", "/api/tunnel/drain"},
+    {"GET", "/api/tunnel/events"},           {"GET", "/api/tunnel/revocations"},
+    {"POST", "/api/tunnel/revocations"},     {"DELETE", "/api/tunnel/penalties/192.0.2.7"},
 };
 
 TEST_F(AdminPages, AllButTheOpenOnesNeedTheExactScope) {
