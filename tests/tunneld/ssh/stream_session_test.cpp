@@ -224,10 +224,10 @@ TEST_F(SshOverAStream, AStreamThatTakesNothingStopsTheWriters) {
 TEST_F(SshOverAStream, DiesWithItsStreamAndItsChannelsWithIt) {
   configure();
   support::TcpService echo(support::echo);
+  bool told = false;  // outlives the channel, whose end tells once more
   const auto session = connect();
   auto channel = open(*session, echo.port());
   EXPECT_EQ(observer_.sessions, 1);
-  bool told = false;
   session->on_channel_free([&] { told = true; });
   std::optional<Result<std::size_t>> read;
   auto read_one = [](tunnel::ByteStream& stream) -> asio::awaitable<Result<std::size_t>> {
