@@ -38,11 +38,13 @@ class Count:
     passed: int = 0
     failures: list = field(default_factory=list)  # (test, why)
     skips: list = field(default_factory=list)  # (test, why)
+    unsteady: list = field(default_factory=list)  # (test, why it failed the first time): passed, but not at once
 
     def add(self, other):
         self.passed += other.passed
         self.failures += other.failures
         self.skips += other.skips
+        self.unsteady += other.unsteady
 
 
 def failed(test, why):
@@ -215,6 +217,38 @@ def unit(preset):
     return run
 
 
+UNSTEADY = 2  # tests that may fail the first time, in a whole run
+_again = 0  # tests run a second time
+
+
+def once_more(count, name, command, folders, env):
+    """Runs the few tests that failed beside others once more, each with the machine to itself.
+
+    Thousands of tests with real programs on a busy machine: one that waits too short a time for another process
+    must be mended, and is shown with what it said, but says nothing about the change under test. What fails twice,
+    fails; so does a third such test of a run, and whatever a sanitizer has reported.
+    """
+    global _again
+    if not count.failures or _again + len(count.failures) > UNSTEADY:
+        return
+    failures, count.failures = count.failures, []
+    for number, (test, why) in enumerate(failures):
+        _again += 1
+        module, _, case = test.removeprefix(f"{name}: ").partition("::")
+        paths = [path for folder in folders.split() for path in (ROOT / folder).glob(f"**/{module.split('.')[-1]}.py")]
+        if not case or len(paths) != 1:  # not a test that can be named: a suite that did not start, or a collection error
+            count.failures.append((test, why))
+            continue
+        junit = LOGS / f"{name}-again-{number}.xml"
+        again = counted(name, [*command, f"--junitxml={junit}", f"{paths[0].relative_to(ROOT)}::{case}"], 5 * 60, junit,
+                        fresh(f"{name}-again-{number}"), env)
+        if again.passed == 1 and not again.failures:
+            count.passed += 1
+            count.unsteady.append((test, why))
+        else:
+            count.failures.append((test, why))
+
+
 PROGRAMS = ("tunneld", "tunnelctl")
 SHARED = ("common", "tunnel", "edge", "link")  # rooms of both
 
@@ -230,9 +264,14 @@ def pytest(folders, preset=None, workers=4, only=None, seconds=15 * 60):
                 return failed(name, f"there is no {folder}")
         env, reports_folder = sanitized(preset or "release", name)
         junit = LOGS / f"{name}.xml"
-        command = tsan_prefix(preset) + PYTEST + ["-n", str(workers), f"--junitxml={junit}", *folders.split()]
-        count = counted(name, command + (["-m", only] if only else []), seconds, junit, fresh(name), env)
-        count.add(reports(reports_folder, name))
+        command = tsan_prefix(preset) + PYTEST
+        chosen = ["-n", str(workers), f"--junitxml={junit}", *folders.split(), *(["-m", only] if only else [])]
+        count = counted(name, command + chosen, seconds, junit, fresh(name), env)
+        reported = reports(reports_folder, name)
+        if not reported.failures:
+            once_more(count, name, command, folders, env)
+            reported = reports(reports_folder, name)
+        count.add(reported)
         return count
     return run
 
@@ -399,6 +438,9 @@ def main(arguments):
         for test, why in count.failures:
             print(f"   FAILED {test}")
             print("\n".join(f"      {line}" for line in why.splitlines()))
+        for test, why in count.unsteady:
+            print(f"   UNSTEADY {test}: failed beside others, passed alone; it said:")
+            print("\n".join(f"      {line}" for line in why.splitlines()))
         print(f"   {count.passed} passed, {len(count.failures)} failed, {len(count.skips)} skipped "
               f"in {time.monotonic() - started:.0f} s", flush=True)
         total.add(count)
@@ -407,6 +449,10 @@ def main(arguments):
     if total.failures:
         print("\n== failed")
         for test, why in total.failures:
+            print(f"   {test}")
+    if total.unsteady:
+        print("\n== unsteady: failed beside others and passed alone; to be mended")
+        for test, _ in total.unsteady:
             print(f"   {test}")
     if total.skips:
         print("\n== skipped")

@@ -146,3 +146,63 @@ def test_a_suite_that_raises_is_a_failure(suites, monkeypatch, capsys):
 def test_an_unknown_suite_is_a_usage_error(suites, capsys):
     assert suites.main(["nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
+
+
+UNSTEADY = """
+import pathlib
+import pytest
+
+def fails_first(name):
+    seen = pathlib.Path(__file__).with_name(name)
+    if not seen.exists():
+        seen.write_text("")
+        assert False, f"{name} fails the first time"
+
+"""
+
+
+@pytest.fixture
+def run_tests(suites, tmp_path, monkeypatch):
+    """Runs these as a suite of end-to-end tests."""
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr(suites, "ROOT", tmp_path)
+
+    def run(tests):
+        (tmp_path / "t" / "test_x.py").write_text(UNSTEADY + tests)
+        return suites.pytest("t", workers=2)("s")
+    return run
+
+
+def test_a_test_that_fails_beside_others_and_passes_alone_is_shown_as_unsteady(suites, run_tests, monkeypatch, capsys):
+    tests = "@pytest.mark.parametrize('n', ['a::b', 'c'])\ndef test_a(n):\n    fails_first('a')\n\n\ndef test_b(): pass\n"
+    monkeypatch.setattr(suites, "SUITES", {"s": ("flaky", lambda name: run_tests(tests))})
+    assert suites.main(["s"]) == 0
+    said = capsys.readouterr().out
+    assert "UNSTEADY s: t.test_x::test_a[" in said and "a fails the first time" in said
+    assert "== unsteady" in said
+    assert said.splitlines()[-1] == "3 passed, 0 failed, 0 skipped"
+
+
+def test_what_fails_twice_fails(run_tests):
+    count = run_tests("def test_a(): assert 1 == 2\n\n\ndef test_b(): pass\n")
+    assert (numbers(count), count.unsteady) == ((1, 1, 0), [])
+    assert "1 == 2" in count.failures[0][1]
+
+
+def test_more_than_two_unsteady_tests_of_a_run_fail(run_tests):
+    tests = "".join(f"def test_{n}(): fails_first('{n}')\n\n\n" for n in "abc")
+    assert numbers(run_tests(tests)) == (0, 3, 0)
+
+
+def test_a_sanitizer_report_of_a_test_that_then_passes_still_fails(suites, run_tests):
+    count = run_tests(f"""
+def test_a():
+    pathlib.Path({str(suites.LOGS)!r}, "s-reports", "report.1").write_text("ERROR: AddressSanitizer")
+    fails_first("a")
+""")
+    assert [name.split(": ")[0] for name, _ in count.failures] == ["s", "s"]
+
+
+def test_a_suite_that_could_not_start_is_not_tried_again(run_tests):
+    count = run_tests("import nothing_of_this_name\n")
+    assert numbers(count) == (0, 1, 0)
