@@ -363,6 +363,7 @@ asio::awaitable<Result<WebSocket::Setup>> Exchange::answer_websocket(const tunne
                              .tier = connection_.tier_,
                              .empty_message_ends = accept.empty_message_ends,
                              .control_messages = accept.control_messages,
+                             .control_messages_per_second = accept.control_messages_per_second,
                              .compression = compression.has_value(),
                              .on_large_message = context.on_large_message,
                              .role = accept.role};

@@ -185,6 +185,27 @@ std::optional<std::string> agree_on_compression(std::string_view offers) {
   return std::nullopt;
 }
 
+bool agrees_to_our_offer(std::string_view answer) {
+  auto rest = next_item(answer, ',');
+  if (!answer.empty() || !tunnel::same_name(next_item(rest, ';'), "permessage-deflate")) return false;
+  bool server_forgets = false, client_forgets = false, window_named = false;
+  while (!rest.empty()) {
+    const auto parameter = next_item(rest, ';');
+    const auto equals = parameter.find('=');
+    const auto name = trimmed(parameter.substr(0, equals));
+    if (name == "server_max_window_bits" && equals != std::string_view::npos) {
+      if (std::exchange(window_named, true) || !window_bits(trimmed(parameter.substr(equals + 1))))
+        return false;
+      continue;
+    }
+    // client_max_window_bits was not offered (RFC 7692 7.1.2.2).
+    const bool known = name == "server_no_context_takeover" || name == "client_no_context_takeover";
+    if (!known || equals != std::string_view::npos) return false;
+    if (std::exchange(name.starts_with('s') ? server_forgets : client_forgets, true)) return false;
+  }
+  return server_forgets;
+}
+
 tl::expected<std::string, InflateFault> inflate_message(std::string& packed, std::size_t max_bytes) {
   if (packed.empty()) return std::string();  // rather a byte 0, but nothing else can be meant
   thread_local Inflater inflater;

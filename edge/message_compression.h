@@ -23,6 +23,14 @@ inline constexpr std::size_t kMaxInflateRatio = 100;
 /// are those that want a smaller window of us than zlib can keep.
 std::optional<std::string> agree_on_compression(std::string_view offers);
 
+/// What we offer as a client.
+inline constexpr std::string_view kCompressionOffer =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+/// Whether a server's Sec-WebSocket-Extensions (all lines, joined by ", ") agrees to that offer and to
+/// nothing else. It must forget its context after each message, because our inflater does; its window is its
+/// own.
+bool agrees_to_our_offer(std::string_view answer);
+
 /// Why a message could not be inflated.
 enum class InflateFault {
   broken,     // no deflate data

@@ -150,6 +150,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
 
   std::vector<tcp::acceptor> acceptors;
   std::vector<tcp::endpoint> endpoints;
+  boost::system::error_code listen_error{};
   int spare_descriptor = -1;
   std::atomic<bool> accepting{false};
   std::atomic<std::size_t> unauthenticated{0};
@@ -192,6 +193,7 @@ struct Server::Impl : std::enable_shared_from_this<Impl> {
       if (!error) acceptor.bind(*endpoint, error);
       if (!error) acceptor.listen(4096, error);
       if (error) {
+        listen_error = error;
         std::string remedy;
         if (error == asio::error::address_in_use)
           remedy = "; stop whoever listens there or choose another port";
@@ -408,6 +410,10 @@ Server::~Server() {
     // Coroutines that are still waiting keep `impl_` until their context goes, and its timers with it.
     thread.watch.reset();
   }
+}
+
+boost::system::error_code Server::listen_error() const {
+  return impl_->listen_error;
 }
 
 Result<void> Server::start() {

@@ -55,6 +55,8 @@ class Server {
   /// Binds every address before it returns, and accepts from then on. Fails with bad_input or
   /// unavailable naming the address and the remedy; nothing is left bound then.
   Result<void> start();
+  /// Why start() could not listen, where the system refused it; else none.
+  boost::system::error_code listen_error() const;
   std::vector<asio::ip::tcp::endpoint> local_endpoints() const;
 
   /// For connections accepted from now on; others keep what they began with.

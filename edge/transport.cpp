@@ -24,6 +24,7 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 constexpr std::size_t kRecord = 16 * 1024;       // the largest TLS payload of one record
 constexpr std::size_t kBatch = 8 * kRecord;      // payload encrypted before each send()
+constexpr std::size_t kBulkRead = 32 * 1024;     // in one go: there is more to come
 constexpr std::size_t kMaxPending = 256 * 1024;  // above a batch; only a peer that never reads gets there
 
 /// Records made by the OpenSSL call under way, sent by Transport::flush() right after it. One per
@@ -235,6 +236,7 @@ void Transport::set_up_tls() {
 
 Transport::Detached Transport::detach() {
   Detached moved;
+  if (ssl_) keep_buffers(false);
   boost::system::error_code error;
   const auto local = socket_.local_endpoint(error);
   if (!error) moved.protocol = local.protocol();
@@ -265,7 +267,8 @@ Error Transport::tls_failure(const char* doing) {
     why = number != 0 ? std::generic_category().message(number) : "connection ended";
   }
   ERR_clear_error();
-  return {code != 0 ? Error::Kind::bad_input : Error::Kind::unavailable, std::string(doing) + ": " + why};
+  const bool broke = code == 0 || ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+  return {broke ? Error::Kind::unavailable : Error::Kind::bad_input, std::string(doing) + ": " + why};
 }
 
 asio::awaitable<Result<std::size_t>> Transport::read_ahead_of_tls(std::span<std::byte> into,
@@ -364,8 +367,20 @@ Result<std::optional<std::size_t>> Transport::try_read(std::span<std::byte> into
   if (auto sent = flush(); !sent) return tl::unexpected(std::move(sent.error()));
   flush_in_background();
   if (filled == 0) return std::nullopt;
+  keep_buffers(filled >= kBulkRead);
   add(counts_->in, filled);
   return filled;
+}
+
+/// OpenSSL gives its buffers back after each record that ends where they do, which for a bulk transfer means
+/// fresh pages for every read. The next small read, such as a heartbeat's, lets them go.
+void Transport::keep_buffers(bool keep) {
+  if (keep == keeps_buffers_) return;
+  keeps_buffers_ = keep;
+  if (keep)
+    SSL_clear_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
+  else
+    SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
 }
 
 asio::awaitable<Result<void>> Transport::wait_readable(Clock::time_point deadline) {

@@ -61,8 +61,8 @@ class Transport {
   using Clock = std::chrono::steady_clock;
   using Executor = asio::ip::tcp::socket::executor_type;
   static constexpr Clock::time_point kNever = Clock::time_point::max();
-  /// What one write sends, in order: a head and a body, or a frame header and its payload.
-  using Pieces = std::array<std::span<const std::byte>, 3>;
+  /// What one write sends, in order: a head and a body, or a frame header and what makes up its payload.
+  using Pieces = std::array<std::span<const std::byte>, 9>;
 
   /// Payload, TLS taken off. Written by the connection's thread, read by any.
   struct Counts {
@@ -191,6 +191,7 @@ class Transport {
   void arm(Clock::time_point deadline);
   void check_deadlines();
   Error tls_failure(const char* doing);
+  void keep_buffers(bool keep);
 
   asio::ip::tcp::socket socket_;
   SslHandle ssl_;
@@ -208,7 +209,8 @@ class Transport {
   bool listening_ = false;  // a wait for when_readable_ is under way; it may outlive its reason
   bool starved_ = true;     // the last read took all there was: wait before the next
   bool closed_ = false;
-  bool tls_usable_ = true;  // false after a fatal TLS error: no further SSL calls allowed
+  bool tls_usable_ = true;      // false after a fatal TLS error: no further SSL calls allowed
+  bool keeps_buffers_ = false;  // OpenSSL's, while much comes
   std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
 };
 

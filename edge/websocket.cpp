@@ -22,10 +22,14 @@ namespace {
 constexpr std::size_t kMaxFrame = 256 * 1024;
 /// Of write() as a client, which copies what it masks.
 constexpr std::size_t kMaxMaskedFrame = 64 * 1024;
+/// After so many in a row that need less than a quarter of it, the buffer for masking is given back.
+constexpr unsigned kSmallFramesToShrink = 16;
 
 /// Control messages of ours that wait for a frame under way, or for a peer that reads nothing.
 constexpr std::size_t kMaxWaitingTexts = 16;
 constexpr std::size_t kMaxWaitingTextBytes = 64 * 1024;
+/// For the Close to a peer that is dead by all we know: nobody waits for its answer.
+constexpr auto kLastWord = std::chrono::milliseconds(100);
 
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
@@ -93,6 +97,9 @@ WebSocket::WebSocket(std::shared_ptr<Transport> transport, Setup setup)
       side_(setup.speaks_as),
       empty_message_ends_(setup.empty_message_ends),
       control_messages_(setup.control_messages),
+      control_messages_per_second_(setup.control_messages_per_second > 0
+                                       ? setup.control_messages_per_second
+                                       : options_.max_control_messages_per_second),
       compression_(setup.compression),
       on_large_message_(std::move(setup.on_large_message)),
       decoder_({options_.max_message_bytes, options_.max_fragments,
@@ -219,6 +226,7 @@ bool WebSocket::on_silence() {
   if (now >= heard_ + options_.dead_after) {
     observer_.heartbeat_timed_out();
     send_close(4408, R"({"code":"TUNNEL_009"})", false);
+    close_deadline_ = now + kLastWord;
     failed_ = true;
     return false;
   }
@@ -322,7 +330,7 @@ void WebSocket::on_gathered() {
 }
 
 void WebSocket::on_control_message(std::string text) {
-  if (control_messages_rate_.exceeds(options_.max_control_messages_per_second)) {
+  if (control_messages_rate_.exceeds(control_messages_per_second_)) {
     reject(1008, "control_flood", tunnel::Code::rate_limited);
     return;
   }
@@ -381,15 +389,25 @@ void WebSocket::on_pong() {
   if (!ping_sent_ || decoder_.control().size() != sizeof number) return;
   std::memcpy(&number, decoder_.control().data(), sizeof number);
   if (number != pings_made_) return;
-  observer_.heartbeat_rtt(Clock::now() - *ping_sent_);
+  ++pongs_heard_;
+  round_trip_ = Clock::now() - *ping_sent_;
+  observer_.heartbeat_rtt(round_trip_);
   ping_sent_.reset();
+}
+
+WebSocket::Vitals WebSocket::vitals() const {
+  return {.pings = pings_made_,
+          .pongs = pongs_heard_,
+          .waiting = ping_sent_.has_value(),
+          .round_trip = round_trip_,
+          .socket = transport_->descriptor()};
 }
 
 void WebSocket::send_close(std::uint16_t code, std::string_view reason, bool by_peer) {
   if (close_sent_) return;
   close_sent_ = true;
   we_ended_ = true;
-  if (!ending_known_) ending_ = {code, by_peer};
+  if (!ending_known_) ending_ = {code, by_peer, std::string(by_peer ? decoder_.close_reason() : "")};
   ending_known_ = true;
   close_deadline_ = Clock::now() + options_.close_timeout;
   send_control(as_sent(close_frame(code, reason)));
@@ -472,7 +490,26 @@ asio::awaitable<Result<void>> WebSocket::write_both(std::span<const std::byte> h
     co_return co_await write(body);
   }
   within_message_ = false;
-  co_return co_await send_frame(frame_header(Opcode::binary, true, whole), head, body);
+  co_return co_await send_frame(frame_header(Opcode::binary, true, whole), {{{}, head, body}});
+}
+
+asio::awaitable<Result<void>> WebSocket::write_pieces(std::span<const std::span<const std::byte>> pieces) {
+  std::size_t whole = 0;
+  Transport::Pieces message{};
+  const bool fit = pieces.size() < message.size();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    whole += pieces[i].size();
+    if (fit) message[i + 1] = pieces[i];
+  }
+  if (fit && !compression_ && whole > 0 && whole <= kMaxFrame) {
+    within_message_ = false;
+    co_return co_await send_frame(frame_header(Opcode::binary, true, whole), message);
+  }
+  for (const auto piece : pieces) {
+    auto sent = co_await write(piece);
+    if (!sent) co_return sent;
+  }
+  co_return Result<void>{};
 }
 
 asio::awaitable<Result<void>> WebSocket::write_message(std::span<const std::byte> bytes) {
@@ -482,17 +519,16 @@ asio::awaitable<Result<void>> WebSocket::write_message(std::span<const std::byte
   if (!packed) co_return co_await write_frame(Opcode::binary, true, bytes);
   observer_.compressed(tunnel::Side::agent, bytes.size(), packed->size());
   const auto header = frame_header(Opcode::binary, true, packed->size(), Packed::yes);
-  co_return co_await send_frame(header, bytes_of(*packed));
+  co_return co_await send_frame(header, {{{}, bytes_of(*packed)}});
 }
 
 asio::awaitable<Result<void>> WebSocket::write_frame(Opcode opcode, bool fin,
                                                      std::span<const std::byte> bytes) {
   within_message_ = !fin;
-  return send_frame(frame_header(opcode, fin, bytes.size()), bytes);
+  return send_frame(frame_header(opcode, fin, bytes.size()), {{{}, bytes}});
 }
 
-asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, std::span<const std::byte> bytes,
-                                                    std::span<const std::byte> more) {
+asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, Transport::Pieces pieces) {
   const auto self = shared_from_this();
   // The reader found a fault and is seeing our Close to the peer: failing here first would make whoever
   // owns both cut it short.
@@ -504,16 +540,8 @@ asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, std::spa
   Result<void> sent;
   {
     const Raised writing(writing_, changed_);
-    Transport::Pieces pieces{header.span(), bytes, more};
-    std::unique_ptr<std::byte[]> masked;  // not one for all of the thread's: the write may have to wait
-    if (side_ == Side::client) {
-      const auto size = bytes.size() + more.size();
-      masked = std::make_unique_for_overwrite<std::byte[]>(size);
-      const auto mask =
-          apply_mask(bytes.data(), masked.get(), bytes.size(), mask_header(header, fresh_key()));
-      apply_mask(more.data(), masked.get() + bytes.size(), more.size(), mask);
-      pieces = {header.span(), std::span(masked.get(), size), {}};
-    }
+    if (side_ == Side::client) pieces = {{{}, mask(pieces, mask_header(header, fresh_key()))}};
+    pieces[0] = header.span();
     sent = co_await transport_->write(pieces, Transport::Cancelled::finished);
   }
   // A cancelled write leaves whole frames behind, so that a Close can say why.
@@ -522,6 +550,23 @@ asio::awaitable<Result<void>> WebSocket::send_frame(FrameHeader header, std::spa
   else
     transport_->abort();  // a frame was cut: nothing sensible can follow
   co_return sent;
+}
+
+std::span<const std::byte> WebSocket::mask(const Transport::Pieces& pieces, Mask key) {
+  std::size_t size = 0;
+  for (const auto piece : pieces) size += piece.size();
+  small_frames_ = size > masked_bytes_ / 4 ? 0 : small_frames_ + 1;
+  if (size > masked_bytes_ || small_frames_ >= kSmallFramesToShrink) {
+    masked_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    masked_bytes_ = size;
+    small_frames_ = 0;
+  }
+  auto* to = masked_.get();
+  for (const auto piece : pieces) {
+    key = apply_mask(piece.data(), to, piece.size(), key);
+    to += piece.size();
+  }
+  return {masked_.get(), size};
 }
 
 asio::awaitable<Result<void>> WebSocket::shutdown_write() {
@@ -570,7 +615,7 @@ asio::awaitable<void> WebSocket::close_with(std::uint16_t code, std::string_view
 
 asio::awaitable<void> WebSocket::end_transport() {
   const auto deadline = Clock::now() + options_.close_timeout;
-  co_await wait_for_writer(deadline);
+  co_await wait_for_writer(std::min(deadline, close_deadline_));
   flush_controls();
   // The peer may still be sending what we refuse to read: let it see our Close first.
   const auto linger = close_received_ ? Transport::Linger::no : Transport::Linger::yes;

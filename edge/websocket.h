@@ -28,6 +28,7 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
  public:
   using Clock = Transport::Clock;
   using Ending = tunnel::WebSocketStream::Ending;
+  using Vitals = tunnel::WebSocketStream::Vitals;
   /// Part of a message; `message_end` with its last byte (or none, for an empty rest).
   struct Piece {
     std::size_t bytes = 0;
@@ -47,7 +48,8 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
     tunnel::Tier tier = tunnel::Tier::free;
     bool empty_message_ends = false;
     bool control_messages = false;
-    bool compression = false;  // was agreed on
+    unsigned control_messages_per_second = 0;  // 0: as Options say
+    bool compression = false;                  // was agreed on
     /// Called once, with the size so far of the first message over Options::warn_message_bytes.
     std::function<void(std::uint64_t bytes)> on_large_message{};
     const char* role = "caller";  // a metric label
@@ -64,12 +66,14 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes);
   /// One message of both, unless they exceed what one may have.
   asio::awaitable<Result<void>> write_both(std::span<const std::byte> head, std::span<const std::byte> body);
+  asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces);
   /// One frame; `opcode` continuation goes on with a message that had fin false.
   asio::awaitable<Result<void>> write_frame(Opcode opcode, bool fin, std::span<const std::byte> bytes);
   asio::awaitable<Result<void>> shutdown_write();
   asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason);
   void close() noexcept;
   Ending ending() const { return ending_; }
+  Vitals vitals() const;
   void on_control(std::function<void(std::string)> handler) { on_control_ = std::move(handler); }
   bool post_control(std::string_view text);
   Transport::Executor get_executor() { return transport_->get_executor(); }
@@ -125,8 +129,10 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   void send_control(const std::string& frame);
   void flush_controls();
   asio::awaitable<Result<void>> write_message(std::span<const std::byte> bytes);
-  asio::awaitable<Result<void>> send_frame(FrameHeader header, std::span<const std::byte> payload,
-                                           std::span<const std::byte> more = {});
+  /// The first of `pieces` is left to the header.
+  asio::awaitable<Result<void>> send_frame(FrameHeader header, Transport::Pieces pieces);
+  /// A client's payload, in masked_ until the next frame. One frame is sent at a time.
+  std::span<const std::byte> mask(const Transport::Pieces& pieces, Mask key);
   /// A whole unmasked frame as our side sends it.
   std::string as_sent(std::string frame) const;
   asio::awaitable<void> wait_for_writer(Clock::time_point deadline);
@@ -148,6 +154,7 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   Side side_;
   bool empty_message_ends_;
   bool control_messages_;
+  unsigned control_messages_per_second_;
   bool compression_;
   std::function<void(std::uint64_t)> on_large_message_;
   std::function<void(std::string)> on_control_;
@@ -161,10 +168,16 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   Rate pings_;
   Rate control_messages_rate_;
   std::uint64_t pings_made_ = 0;
+  std::uint64_t pongs_heard_ = 0;                           // that answered the newest ping
+  Clock::duration round_trip_{};                            // of the newest of them
   Clock::time_point next_ping_ = Clock::time_point::max();  // of a client
   bool pinged_ = false;                                     // since heard_
   Clock::duration frame_waited_{};                          // spent waiting for the rest of a frame ...
   std::size_t frame_bytes_ = 0;                             // ... and what came of it meanwhile
+
+  std::unique_ptr<std::byte[]> masked_;  // a client's
+  std::size_t masked_bytes_ = 0;
+  unsigned small_frames_ = 0;  // in a row, for masked_
 
   bool reading_ = false;
   bool writing_ = false;
@@ -208,12 +221,16 @@ class WebSocketDoor final : public tunnel::WebSocketStream {
                                            std::span<const std::byte> body) override {
     return websocket_->write_both(head, body);
   }
+  asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) override {
+    return websocket_->write_pieces(pieces);
+  }
   asio::awaitable<Result<void>> shutdown_write() override { return websocket_->shutdown_write(); }
   void close() noexcept override { websocket_->close(); }
   asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason) override {
     return websocket_->close_with(code, reason);
   }
   Ending ending() const override { return websocket_->ending(); }
+  Vitals vitals() const override { return websocket_->vitals(); }
   void on_control(std::function<void(std::string)> handler) override {
     websocket_->on_control(std::move(handler));
   }

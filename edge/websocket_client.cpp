@@ -18,6 +18,7 @@
 #include "edge/client_proxy.h"
 #include "edge/client_tls.h"
 #include "edge/dial.h"
+#include "edge/message_compression.h"
 #include "edge/websocket.h"
 #include "edge/websocket_handshake.h"
 #include "tunnel/silent_observer.h"
@@ -113,7 +114,8 @@ class Attempt {
   std::string upgrade_request(const std::string& key);
   /// Up to the end of the head; what comes behind it stays in received_.
   asio::awaitable<tl::expected<tunnel::ResponseHead, ConnectFailure>> read_answer();
-  Step check_switch(const tunnel::ResponseHead& answer, const std::string& key) const;
+  Step check_switch(const tunnel::ResponseHead& answer, const std::string& key);
+  Step check_extensions(const tunnel::ResponseHead& answer);
   asio::awaitable<Step> refuse(tunnel::ResponseHead answer);
   asio::awaitable<std::string> read_body(tunnel::ResponseHead answer);
   bool take_error_body(const std::string& body, ConnectFailure& failure) const;
@@ -141,7 +143,8 @@ class Attempt {
   std::optional<Proxy> proxy_;
   SslHandle ssl_;
   std::shared_ptr<Transport> transport_;
-  std::string received_;  // and not used
+  std::string received_;      // and not used
+  bool compression_ = false;  // was agreed on
 };
 
 ConnectFailure Attempt::failure(std::string cause, const std::string& what) const {
@@ -167,6 +170,8 @@ tl::unexpected<ConnectFailure> Attempt::fails_by(const Error& error, const char*
   if (error.kind == Error::Kind::timed_out)
     return fails("timed_out", "no answer within " + std::to_string(target_.timeout.count() / 1000) + " s (" +
                                   error.message + ")");
+  if (error.kind == Error::Kind::unavailable && step_ >= ConnectStep::tls)
+    return fails("broken", "the connection broke: " + error.message);
   return fails(otherwise, error.message);
 }
 
@@ -295,6 +300,7 @@ std::string Attempt::upgrade_request(const std::string& key) {
   for (const auto& each : request_.subprotocols)
     subprotocols.append(subprotocols.empty() ? "" : ", ").append(each);
   if (!subprotocols.empty()) add("Sec-WebSocket-Protocol", subprotocols);
+  if (options_->compression) add("Sec-WebSocket-Extensions", kCompressionOffer);
   for (const auto& field : request_.fields) add(field.name, field.value);
   text.reserve(text.size() + request_.bearer.reveal().size() + 32);  // so that it has one copy
   if (!request_.bearer.empty())
@@ -345,12 +351,26 @@ asio::awaitable<tl::expected<tunnel::ResponseHead, ConnectFailure>> Attempt::rea
       co_return fails("tls_failed", got.error().message);
     }
     if (!got) co_return fails_by(got.error(), "not_http");
-    if (*got == 0) co_return fails("not_http", "it closed the connection without an answer");
+    if (*got == 0) co_return fails("broken", "it closed the connection without an answer");
     received_.append(reinterpret_cast<const char*>(buffer.data()), *got);
   }
 }
 
-Step Attempt::check_switch(const tunnel::ResponseHead& answer, const std::string& key) const {
+Step Attempt::check_extensions(const tunnel::ResponseHead& answer) {
+  std::string all;
+  for (const auto& field : answer.fields)
+    if (tunnel::same_name(field.name, "Sec-WebSocket-Extensions"))
+      all.append(all.empty() ? "" : ", ").append(field.value);
+  if (all.empty()) return {};
+  if (!options_->compression)
+    return fails("not_websocket", "it uses a WebSocket extension that nobody offered");
+  compression_ = agrees_to_our_offer(all);
+  if (compression_) return {};
+  return fails("not_websocket",
+               "it answers the offer of compression with something else: " + http::one_line(all, 80));
+}
+
+Step Attempt::check_switch(const tunnel::ResponseHead& answer, const std::string& key) {
   const auto is = [&answer](const char* name, std::string_view value) {
     const auto* found = answer.find(name);
     return found != nullptr && lists(*found, value);
@@ -361,8 +381,7 @@ Step Attempt::check_switch(const tunnel::ResponseHead& answer, const std::string
   if (accepted == nullptr || *accepted != accept_value(key))
     return fails("not_websocket",
                  "its Sec-WebSocket-Accept is wrong: something on the way answers from memory");
-  if (answer.find("Sec-WebSocket-Extensions") != nullptr)
-    return fails("not_websocket", "it uses a WebSocket extension that nobody offered");
+  if (auto good = check_extensions(answer); !good) return good;
   const auto& offered = request_.subprotocols;
   const auto* chosen = answer.find("Sec-WebSocket-Protocol");
   if (chosen == nullptr && !offered.empty())
@@ -425,7 +444,12 @@ bool Attempt::take_error_body(const std::string& body, ConnectFailure& failed) c
   const auto seconds = found->find("retryAfter");
   if (seconds != found->end() && seconds->is_number_unsigned())
     retry_after = std::chrono::seconds(std::min<std::uint64_t>(seconds->get<std::uint64_t>(), 24 * 60 * 60));
-  failed = failure("refused_by_server", "HTTP " + std::to_string(status) + " " + what);
+  // We did ask for an upgrade: a tunneld that misses it was not shown it.
+  if (status == 426)
+    failed = failure("upgrade_stripped",
+                     "something on the way to tunneld removed the Upgrade field; it says HTTP 426 " + what);
+  else
+    failed = failure("refused_by_server", "HTTP " + std::to_string(status) + " " + what);
   failed.status = status;
   failed.error_code = http::one_line(code, 20);
   failed.retry_after = retry_after;
@@ -468,6 +492,7 @@ Stream Attempt::open() {
                          .record = nullptr,
                          .empty_message_ends = request_.empty_message_ends,
                          .control_messages = request_.control_messages,
+                         .compression = compression_,
                          .own_options = options_,
                          .speaks_as = WebSocket::Side::client};
   auto websocket = WebSocket::open(std::move(transport_), std::move(setup));

@@ -26,11 +26,11 @@ enum class ConnectStep { address, proxy, dns, tcp, tls, upgrade, done };
 struct ConnectFailure {
   ConnectStep step = ConnectStep::dns;
   /// What it is, for programs: dns_failed, refused, unreachable, timed_out, proxy_refused,
-  /// proxy_authentication, tls_failed, certificate_untrusted, certificate_name, certificate_time,
-  /// not_http, captive_portal (a redirect or a web page where a 101 was due), upgrade_stripped (a proxy
-  /// removed Upgrade: 200, 400 or 426 without our error body), not_websocket (a 101 that breaks RFC 6455 or
-  /// chose no subprotocol of ours), refused_by_server (our error body, or another status), bad_address (the
-  /// URL or the token cannot be used), cancelled.
+  /// proxy_authentication, broken (the connection, while it was being made), tls_failed,
+  /// certificate_untrusted, certificate_name, certificate_time, not_http, captive_portal (a redirect or a web
+  /// page where a 101 was due), upgrade_stripped (a proxy removed Upgrade: 200, 400 or 426 without our error
+  /// body), not_websocket (a 101 that breaks RFC 6455 or chose no subprotocol of ours), refused_by_server
+  /// (our error body, or another status), bad_address (the URL or the token cannot be used), cancelled.
   std::string cause;
   std::string message;     // names host, address and what was seen; one line
   unsigned status = 0;     // of the HTTP answer, if there was one
@@ -71,8 +71,10 @@ struct ConnectReport {
 /// Opens a WebSocket as a client (RFC 6455): name look-up with the addresses tried in turn (RFC 8305
 /// staggered by 250 ms), proxy, TLS 1.2 or newer with SNI and verified name, upgrade, Sec-WebSocket-Accept
 /// checked. The stream masks what it sends, answers pings, pings every `options.ping_after` ± 10 % whether or
-/// not bytes come, and counts the server dead after `options.dead_after` of silence. Files of `target.tls`
-/// are read each time: certificates are renewed under a running program. Threads: all on `io`'s one.
+/// not bytes come, and counts the server dead after `options.dead_after` of silence. With
+/// `options.compression` it offers permessage-deflate, and does without where the server does. Files of
+/// `target.tls` are read each time: certificates are renewed under a running program. Threads: all on `io`'s
+/// one.
 asio::awaitable<tl::expected<std::unique_ptr<tunnel::WebSocketStream>, ConnectFailure>> connect_websocket(
     asio::io_context& io, const ClientTarget& target, const ClientRequest& request, const Options& options,
     ConnectReport* report = nullptr);

@@ -67,6 +67,10 @@ class FrameDecoder {
   std::string_view control() const { return {control_.data(), control_size_}; }
   /// Of the Close just reported: 1005 when it carried none.
   std::uint16_t close_code() const { return close_code_; }
+  /// Of the same Close: valid UTF-8 of at most 123 bytes.
+  std::string_view close_reason() const {
+    return control_size_ > 2 ? control().substr(2) : std::string_view();
+  }
   const FrameError& error() const { return error_; }
   /// Between the first byte of a frame and its last.
   bool within_frame() const { return have_ > 0 || left_ > 0; }

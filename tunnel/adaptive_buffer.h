@@ -18,7 +18,8 @@ class AdaptiveBuffer {
   static constexpr std::size_t kLargest = 2 * 32'700;
 
   /// `spare` bytes lie before and after what space() returns, for a frame around the data.
-  explicit AdaptiveBuffer(std::size_t spare = 0) : spare_(spare) {}
+  explicit AdaptiveBuffer(std::size_t spare = 0, std::size_t largest = kLargest)
+      : spare_(spare), largest_(largest) {}
 
   /// Where to read to. Invalidates what an earlier call returned.
   std::span<std::byte> space() {
@@ -33,7 +34,7 @@ class AdaptiveBuffer {
   void note(std::size_t stored) {
     // Frame headers take a little of each full read.
     if (stored + size_ / 16 >= size_) {
-      wanted_ = std::min(size_ * 2, kLargest);
+      wanted_ = std::min(size_ * 2, largest_);
       small_reads_ = 0;
     } else if (stored >= size_ / 4) {
       small_reads_ = 0;
@@ -48,6 +49,7 @@ class AdaptiveBuffer {
   static constexpr unsigned kSmallReadsToShrink = 16;
 
   std::size_t spare_;
+  std::size_t largest_;
   std::size_t size_ = 0;
   std::size_t wanted_ = kSmallest;
   unsigned small_reads_ = 0;

@@ -42,6 +42,15 @@ class ByteStream {
     co_return co_await write(body);
   }
 
+  /// The same for any number of pieces; they and the array stay until it returns.
+  virtual asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) {
+    for (const auto piece : pieces) {
+      auto sent = co_await write(piece);
+      if (!sent) co_return sent;
+    }
+    co_return Result<void>{};
+  }
+
   /// Ends our direction; the peer reads 0 after the bytes already written.
   virtual asio::awaitable<Result<void>> shutdown_write() = 0;
 

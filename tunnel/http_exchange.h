@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -22,11 +24,23 @@ class WebSocketStream : public ByteStream {
   struct Ending {
     std::uint16_t code = 1006;
     bool by_peer = true;
+    /// Of the peer's Close: valid UTF-8 of at most 123 bytes.
+    std::string reason{};
+  };
+  /// How its connection does, for who shows it.
+  struct Vitals {
+    std::uint64_t pings = 0;                           // of ours
+    std::uint64_t pongs = 0;                           // that answered the newest ping
+    bool waiting = false;                              // for the newest one's answer
+    std::chrono::steady_clock::duration round_trip{};  // of the newest answer
+    int socket = -1;  // for TCP_INFO, not to be closed; -1: there is none any more
   };
   /// Closing handshake with that code, at most 5 s, then TCP close. `reason` is at most 123 bytes.
   /// Also allowed after a cancelled read or write: a relay that ends says why this way.
   virtual asio::awaitable<void> close_with(std::uint16_t code, std::string_view reason) = 0;
   virtual Ending ending() const = 0;
+  /// All zero where nothing is known.
+  virtual Vitals vitals() const { return {}; }
 
   /// Where the peer's control messages go (WebSocketAccept::control_messages): whole text messages, valid
   /// UTF-8 of at most 16 KiB. Called on the stream's thread, within read() and after its end, until the
@@ -45,6 +59,7 @@ struct WebSocketAccept {
   bool empty_message_ends = false;
   /// Text messages are control messages (tunnel/control_messages.h) and no part of the stream's bytes.
   bool control_messages = false;
+  unsigned control_messages_per_second = 0;  // 0: what the door takes from anybody
   const char* role = "caller";  // a metric label: caller, agent
 };
 

@@ -63,6 +63,37 @@ TEST(Compression, AnswersTheFirstOfferItCanMeet) {
     EXPECT_EQ(agree_on_compression(row.offers).value_or("-"), row.answer) << row.offers;
 }
 
+TEST(Compression, TakesOnlyAnAnswerThatItCanWorkWith) {
+  struct Row {
+    const char* answer;
+    bool good;
+  };
+  const Row rows[] = {
+      {"permessage-deflate; server_no_context_takeover", true},
+      {"Permessage-Deflate;server_no_context_takeover ; client_no_context_takeover", true},
+      {"permessage-deflate; server_no_context_takeover; server_max_window_bits=9", true},
+      {"permessage-deflate; server_no_context_takeover; server_max_window_bits=\"15\"", true},
+      {"permessage-deflate", false},  // it would refer back to messages that we have forgotten
+      {"permessage-deflate; client_no_context_takeover", false},
+      {"permessage-deflate; server_no_context_takeover; server_no_context_takeover", false},
+      {"permessage-deflate; server_no_context_takeover; client_max_window_bits=12", false},
+      {"permessage-deflate; server_no_context_takeover; server_max_window_bits", false},
+      {"permessage-deflate; server_no_context_takeover; server_max_window_bits=16", false},
+      {"permessage-deflate; server_no_context_takeover; server_max_window_bits=9; server_max_window_bits=9",
+       false},
+      {"permessage-deflate; server_no_context_takeover=1", false},
+      {"permessage-deflate; server_no_context_takeover; unknown", false},
+      {"permessage-deflate; server_no_context_takeover, permessage-deflate; server_no_context_takeover",
+       false},
+      {"x-deflate; server_no_context_takeover", false},
+      {"", false},
+  };
+  for (const auto& row : rows) EXPECT_EQ(agrees_to_our_offer(row.answer), row.good) << row.answer;
+  const auto answer = agree_on_compression(kCompressionOffer);
+  ASSERT_TRUE(answer);
+  EXPECT_TRUE(agrees_to_our_offer(*answer)) << *answer;
+}
+
 TEST(Compression, GivesBackWhatItTook) {
   std::mt19937 random{1};
   std::string text;

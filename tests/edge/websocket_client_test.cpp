@@ -262,7 +262,7 @@ TEST_P(WebSocketClients, CarryMegabytesBothWays) {
   client.close(stream, 1000);
 }
 
-TEST_P(WebSocketClients, SendTwoPiecesAsOneMessage) {
+TEST_P(WebSocketClients, SendPiecesAsOneMessage) {
   std::promise<std::string> message;
   Door door(setup(), [&](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
     const tunnel::WebSocketAccept accept;
@@ -284,8 +284,9 @@ TEST_P(WebSocketClients, SendTwoPiecesAsOneMessage) {
   aim(client, door);
   auto stream = client.connected();
   const std::string body(3001, 'b');  // so that the mask must be turned between them
-  EXPECT_TRUE(support::run_async(client.io, stream->write_both(bytes_of("head!"), bytes_of(body))));
-  EXPECT_EQ(message.get_future().get(), "head!" + body);
+  const std::vector<std::span<const std::byte>> pieces{bytes_of("head!"), bytes_of(body), bytes_of("tail")};
+  EXPECT_TRUE(support::run_async(client.io, stream->write_pieces(pieces)));
+  EXPECT_EQ(message.get_future().get(), "head!" + body + "tail");
   EXPECT_EQ(client.read(stream, 1), "");
 }
 
@@ -302,7 +303,46 @@ TEST_P(WebSocketClients, LearnWhyTheServerEndedThem) {
   EXPECT_FALSE(support::run_async(client.io, stream->read(buffer)));
   EXPECT_EQ(stream->ending().code, 4409);
   EXPECT_TRUE(stream->ending().by_peer);
+  EXPECT_EQ(stream->ending().reason, "a newer one");
   EXPECT_TRUE(door.ended("upgraded"));
+}
+
+TEST_P(WebSocketClients, TakeNoMoreOfAReasonThanACloseHasRoomFor) {
+  const std::string longest = std::string(121, 'x') + "\xC3\xA4";  // 123 bytes
+  Door door(setup(), [&](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    const tunnel::WebSocketAccept accept;
+    auto stream = co_await exchange.accept_websocket(accept);
+    const auto reason = longest + " and more";
+    if (stream) co_await (*stream)->close_with(1013, reason);
+  });
+  Client client("");
+  aim(client, door);
+  auto stream = client.connected();
+  EXPECT_EQ(client.read(stream, 1), "");
+  EXPECT_EQ(stream->ending().code, 1013);
+  EXPECT_EQ(stream->ending().reason, longest);
+}
+
+TEST_P(WebSocketClients, TellHowTheirPingsWereAnswered) {
+  Door door(setup(), answer_websocket_echo);
+  Client client("");
+  client.options.ping_after = 20ms;
+  aim(client, door);
+  auto stream = client.connected();
+  EXPECT_EQ(stream->vitals().pings, 0U);
+  EXPECT_GE(stream->vitals().socket, 0);
+  asio::co_spawn(client.io, Client::read_all(*stream, 1),
+                 [](const std::exception_ptr&, const std::string&) {});
+  const auto give_up = std::chrono::steady_clock::now() + 10s;
+  client.io.restart();
+  while (stream->vitals().pongs < 3 && std::chrono::steady_clock::now() < give_up)
+    client.io.run_one_for(10ms);
+  const auto vitals = stream->vitals();
+  EXPECT_GE(vitals.pongs, 3U);
+  EXPECT_EQ(vitals.pings, vitals.pongs + (vitals.waiting ? 1 : 0));
+  EXPECT_GT(vitals.round_trip.count(), 0);
+  client.close(stream, 1000);
+  EXPECT_EQ(stream->vitals().socket, -1);
 }
 
 TEST_P(WebSocketClients, ExchangeControlMessages) {
@@ -377,6 +417,61 @@ TEST_P(WebSocketClients, OfferSubprotocolsFieldsAndTheToken) {
   EXPECT_NE(more, client.report.answer_fields.end());
 }
 
+TEST_P(WebSocketClients, CompressBothWaysWhereTheServerAgrees) {
+  auto compressing = setup();
+  compressing.options.compression = true;
+  Door door(std::move(compressing), answer_websocket_echo);
+  Client client("");
+  aim(client, door);
+  client.options.compression = true;
+  auto stream = client.connected();
+  std::string text;
+  for (int i = 0; i < 20'000; ++i) text += "line " + std::to_string(i) + "\n";
+  bool failed = false;
+  asio::co_spawn(client.io, stream->write(bytes_of(text)),
+                 [&](const std::exception_ptr&, Result<void> done) { failed = !done; });
+  EXPECT_TRUE(client.read(stream, text.size()) == text);
+  EXPECT_FALSE(failed);
+  // Of the server: what it inflated came from us, what it deflated went to us.
+  EXPECT_GE(door.observer.count("compressed:client"), 1U);
+  EXPECT_GE(door.observer.count("compressed:agent"), 1U);
+  client.close(stream, 1000);
+  EXPECT_EQ(stream->ending().code, 1000);
+}
+
+TEST_P(WebSocketClients, DoWithoutCompressionWhereTheServerDoes) {
+  Door door(setup(), answer_websocket_echo);
+  Client client("");
+  aim(client, door);
+  client.options.compression = true;
+  auto stream = client.connected();
+  const std::string text(5000, 'x');
+  EXPECT_TRUE(client.write(stream, text));
+  EXPECT_EQ(client.read(stream, text.size()), text);
+  EXPECT_EQ(door.observer.count("compressed:client"), 0U);
+  client.close(stream, 1000);
+}
+
+TEST(WebSocketClient, RefusesExtensionsItDidNotOfferOrCannotWorkWith) {
+  for (const bool offers : {false, true}) {
+    for (const std::string extensions :
+         {"permessage-deflate", "x-other; server_no_context_takeover",
+          "permessage-deflate; server_no_context_takeover\r\nSec-WebSocket-Extensions: x-other"}) {
+      SCOPED_TRACE(extensions);
+      RawServer server([&](tcp::socket& socket) {
+        auto answer = switching_for(read_head(socket));
+        send(socket, answer.insert(answer.size() - 2, "Sec-WebSocket-Extensions: " + extensions + "\r\n"));
+        say_nothing(socket);
+      });
+      Client client(plain_url(server.port));
+      client.options.compression = offers;
+      const auto failed = client.failure();
+      EXPECT_EQ(failed.cause, "not_websocket");
+      EXPECT_TRUE(has(failed.message, offers ? "offer of compression" : "nobody offered")) << failed.message;
+    }
+  }
+}
+
 // Heartbeat
 
 /// Answers the upgrade, then does as told.
@@ -424,6 +519,7 @@ TEST(WebSocketClient, CountsASilentServerDead) {
   EXPECT_FALSE(support::run_async(client.io, stream->read(buffer)));
   EXPECT_EQ(stream->ending().code, 4408);
   EXPECT_FALSE(stream->ending().by_peer);
+  EXPECT_EQ(stream->ending().reason, "") << "that is the peer's";
 }
 
 TEST(WebSocketClient, RefusesMaskedFrames) {
@@ -621,6 +717,8 @@ TEST(WebSocketClient, SaysWhatItFoundInsteadOfAWebSocket) {
        "refused_by_server", 429, "TUNNEL_005: *** is over its limit", "TUNNEL_005", 7s},
       {answer("400 Bad Request\r\nContent-Type: application/json", error), "refused_by_server", 400,
        "TUNNEL_005", "TUNNEL_005", 7s},
+      {answer("426 Upgrade Required\r\nContent-Type: application/json", error), "upgrade_stripped", 426,
+       "removed the Upgrade field", "TUNNEL_005", 7s},
       {"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" +
            tunnel::chunk_prefix(error.size()) + error + "\r\n0\r\n\r\n",
        "refused_by_server", 400, "TUNNEL_005", "TUNNEL_005", 7s},
@@ -688,7 +786,7 @@ TEST(WebSocketClient, NoticesAServerThatHangsUp) {
   Client client(plain_url(server.port));
   const auto failed = client.failure();
   EXPECT_EQ(failed.step, ConnectStep::upgrade);
-  EXPECT_EQ(failed.cause, "not_http");
+  EXPECT_EQ(failed.cause, "broken");
 }
 
 TEST(WebSocketClient, SaysWhenNobodyListens) {

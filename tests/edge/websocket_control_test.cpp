@@ -36,8 +36,9 @@ class Seen {
   std::vector<std::string> all_;
 };
 
-tunnel::WebSocketAccept with_control_messages() {
+tunnel::WebSocketAccept with_control_messages(unsigned per_second = 0) {
   tunnel::WebSocketAccept accept;
+  accept.control_messages_per_second = per_second;
   accept.subprotocol = "tunnel.raw.v1";
   accept.empty_message_ends = true;
   accept.control_messages = true;
@@ -45,9 +46,9 @@ tunnel::WebSocketAccept with_control_messages() {
 }
 
 /// Echoes bytes; answers each control message with "re: " and the same.
-Handle echo_with_answers(Seen& seen) {
-  return [&seen](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
-    auto socket = co_await exchange.accept_websocket(with_control_messages());
+Handle echo_with_answers(Seen& seen, unsigned per_second = 0) {
+  return [&seen, per_second](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    auto socket = co_await exchange.accept_websocket(with_control_messages(per_second));
     if (!socket) co_return;
     auto* stream = socket->get();
     stream->on_control([stream, &seen](std::string text) {
@@ -184,6 +185,19 @@ TEST(ControlMessagesOfAStream, EndItWhenThereAreTooMany) {
   EXPECT_TRUE(eventually([&] { return door.observer.count("frame_rejected:control_flood") == 1; }));
   EXPECT_GE(seen.all().size(), 10U);
   EXPECT_LE(seen.all().size(), 20U);  // where the second turned between two of them
+}
+
+TEST(ControlMessagesOfAStream, MayBeMoreWhereTheRequestSaysSo) {
+  Seen seen;
+  Door door(Door::Setup(), echo_with_answers(seen, 1000));
+  Caller caller(door.port);
+  WebSocketCaller socket(caller);
+  socket.open();
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += WebSocketCaller::masked(0x81, "{}");
+  caller.send(many);
+  EXPECT_TRUE(eventually([&] { return seen.all().size() == 100; }));
+  EXPECT_EQ(socket.receive().opcode(), 1U);
 }
 
 TEST(ControlMessagesOfAStream, WaitForAFrameUnderWayInBoundedNumber) {

@@ -126,6 +126,32 @@ TEST_P(WebSocketDoors, SendsTwoPiecesAsOneMessage) {
   socket.send(0x88, "\x03\xE8");
 }
 
+TEST_P(WebSocketDoors, SendsManyPiecesAsOneMessageAndMoreThanItHoldsAsSeveral) {
+  Door door(setup(), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
+    const tunnel::WebSocketAccept accept;
+    auto socket = co_await exchange.accept_websocket(accept);
+    if (!socket) co_return;
+    const std::string text(40'000, 'b');
+    const auto bytes = std::as_bytes(std::span(text));
+    const std::vector<std::span<const std::byte>> few{bytes.first(1), bytes, {}, bytes.first(5), bytes};
+    EXPECT_TRUE(co_await (*socket)->write_pieces(few));
+    const std::vector<std::span<const std::byte>> many(20, bytes.first(3));
+    EXPECT_TRUE(co_await (*socket)->write_pieces(many));
+    const std::vector<std::span<const std::byte>> none(2);
+    EXPECT_TRUE(co_await (*socket)->write_pieces(none)) << "sends nothing";
+    co_await (*socket)->close_with(1000, "");
+  });
+  auto caller = call(door);
+  WebSocketCaller socket(*caller);
+  socket.open();
+  EXPECT_TRUE(socket.receive().payload == std::string(80'006, 'b'));
+  std::string rest;
+  while (rest.size() < 60) rest += socket.receive().payload;
+  EXPECT_EQ(rest, std::string(60, 'b'));
+  EXPECT_EQ(socket.receive().close_code(), 1000U);
+  socket.send(0x88, "\x03\xE8");
+}
+
 TEST_P(WebSocketDoors, KeepsHalfCloseWithEmptyMessages) {
   Door door(setup(), [](tunnel::HttpExchange& exchange) -> asio::awaitable<void> {
     tunnel::WebSocketAccept accept;

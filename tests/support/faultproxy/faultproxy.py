@@ -7,6 +7,7 @@ as in a good network):
 
   {"accept": "serve"      how a new connection is met; "hang": accepted and never answered, "reset": reset at
                           once, "refuse": the port is closed (ECONNREFUSED)
+   "only_new": false      the connections that are there keep the rules they have
    "up", "down": {
      "delay_ms": 0, "jitter_ms": 0      each piece comes that much later, give or take; order is kept
      "bytes_per_second": 0              0: as fast as it goes
@@ -28,6 +29,7 @@ Control, HTTP with JSON:
   PUT  /rules        for connections to come and those that are there (offsets count from their begin)
   POST /cut?by=rst   every connection now; fin: both sides get a FIN
   POST /vanish       every connection there is now is a blackhole for ever: half-open, whatever the rules say
+                     (?only=0: just the oldest, 1: the next)
   POST /play         {"seed", "faults", "kinds", "calm_ms": [from, to], "fault_ms": [from, to]}: plays the
                      campaign() of that seed and heals at its end; answers with its steps
 
@@ -55,11 +57,11 @@ ACCEPT = ("serve", "hang", "reset", "refuse")
 
 def checked(rules):
     """Rules with every field; ValueError names what is none."""
-    if set(rules) - {"accept", "up", "down"}:
-        raise ValueError(f"no such rule: {sorted(set(rules) - {'accept', 'up', 'down'})}")
+    if unknown := set(rules) - {"accept", "only_new", "up", "down"}:
+        raise ValueError(f"no such rule: {sorted(unknown)}")
     if rules.get("accept", "serve") not in ACCEPT:
         raise ValueError(f"accept is one of {ACCEPT}")
-    result = {"accept": rules.get("accept", "serve")}
+    result = {"accept": rules.get("accept", "serve"), "only_new": bool(rules.get("only_new", False))}
     for direction in ("up", "down"):
         asked = rules.get(direction, {})
         if set(asked) - set(DIRECTION):
@@ -226,7 +228,7 @@ class Link:
         self.rules = proxy.rules
         self.cut_after = {side: None if rules["cut_after"] is None else
                           rules["cut_after"] + rules["cut_step"] * (number - proxy.rules_since)
-                          for side, rules in self.rules.items() if side != "accept"}
+                          for side, rules in self.rules.items() if side in ("up", "down")}
         self.server = self.end_by = None
         self.vanished = False
         self.directions = []
@@ -340,7 +342,7 @@ class Proxy:
     def set_rules(self, rules):
         self.rules = checked(rules)
         self.rules_since = self.accepted + 1
-        for link in self.links:
+        for link in self.links if not self.rules["only_new"] else ():
             link.set_rules(self.rules)
         if self.rules["accept"] == "refuse" and self.listener:
             self.close()
@@ -379,7 +381,8 @@ class Proxy:
             self.cut_all(query.get("by", "rst"))
             return 200, self.state()
         if (method, path.path) == ("POST", "/vanish"):
-            for link in self.links:
+            links = sorted(self.links, key=lambda link: link.number)
+            for link in links if "only" not in query else [links[int(query["only"])]]:
                 link.vanish()
             return 200, self.state()
         if (method, path.path) == ("POST", "/play"):

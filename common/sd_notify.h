@@ -5,12 +5,12 @@
 #include <string>
 #include <string_view>
 
-namespace tunneld {
+namespace systemd {
 
-/// Tells the service manager how the daemon is doing, by datagrams to $NOTIFY_SOCKET.
+/// Tells the service manager how this program is doing, by datagrams to $NOTIFY_SOCKET.
 /// Source: sd_notify(3); the protocol is stable and needs no library. Without a service manager every
 /// call does nothing. Sending never blocks and never fails loudly: a lost status line is no reason to
-/// stop serving.
+/// stop working.
 class ServiceManager {
  public:
   ServiceManager() = default;
@@ -46,4 +46,4 @@ class ServiceManager {
   std::optional<std::chrono::microseconds> watchdog_;
 };
 
-}  // namespace tunneld
+}  // namespace systemd

@@ -1,4 +1,4 @@
-#include "tunneld/sd_notify.h"
+#include "common/sd_notify.h"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -10,14 +10,14 @@
 #include <cstring>
 #include <filesystem>
 
-namespace tunneld {
+namespace systemd {
 namespace {
 
 /// What systemd has at the other end.
 class NotifySocket {
  public:
   NotifySocket() {
-    std::string pattern = "/tmp/tunneld-notify-XXXXXX";
+    std::string pattern = "/tmp/notify-XXXXXX";
     directory_ = ::mkdtemp(pattern.data());
     path_ = directory_ / "notify";
     fd_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -44,7 +44,7 @@ class NotifySocket {
   int fd_ = -1;
 };
 
-TEST(ServiceManager, HearsEveryStateOfTheDaemon) {
+TEST(ServiceManager, HearsEveryStateOfTheProgram) {
   NotifySocket systemd;
   const ServiceManager manager(systemd.path());
   ASSERT_TRUE(manager.present());
@@ -96,4 +96,4 @@ TEST(ServiceManager, NobodyListeningIsNoTrouble) {
 }
 
 }  // namespace
-}  // namespace tunneld
+}  // namespace systemd

@@ -1,4 +1,4 @@
-#include "tunneld/sd_notify.h"
+#include "common/sd_notify.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,7 +13,7 @@
 #include <ctime>
 #include <utility>
 
-namespace tunneld {
+namespace systemd {
 namespace {
 
 std::optional<std::uint64_t> number_from(const char* text) {
@@ -113,4 +113,4 @@ void ServiceManager::send(const std::string& text) const {
                  length);
 }
 
-}  // namespace tunneld
+}  // namespace systemd
