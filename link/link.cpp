@@ -26,8 +26,12 @@ using namespace std::chrono_literals;
 using tunnel::ByteStream;
 using Kind = Error::Kind;
 
-/// The peer is told what has arrived after so much, or after so long (docs/api/links.md).
-constexpr std::size_t kAckBytes = 64 * 1024;
+/// The peer is told what has arrived after so much, or after so long (docs/api/links.md). In a bulk transfer
+/// each ACK is a write of ours and a wake-up of the peer: one that may keep only 64 KiB gets it after a
+/// moment.
+constexpr std::size_t kAckAtOnceBytes = 256 * 1024;
+constexpr std::size_t kAckSoonBytes = 64 * 1024;
+constexpr auto kAckSoon = 5ms;
 constexpr auto kAckDelay = 100ms;
 /// After a write failed the reader may still find what the peer said before it went.
 constexpr auto kReadOutLimit = 1s;
@@ -104,15 +108,42 @@ asio::awaitable<Result<Welcome>> come_back(std::shared_ptr<Attachment> attachmen
   co_return welcome;
 }
 
-/// What leaves in one write: frames without payload of their own, then DATA.
+/// What leaves in one write: frames without payload of their own, then DATA. With a WebSocket's header it
+/// fits into as many full TLS records as are sent in one go (edge/transport.cpp).
 struct Batch {
-  std::array<std::byte, 64 + 12 + 12> head;
-  std::size_t size = 0;
-  ReplayRing::Slice slice;
+  static constexpr std::size_t kMaxBytes = 128 * 1024 - 16;
+  static constexpr std::size_t kMaxSlices = 3;
 
+  std::array<std::byte, 64 + 12 + kMaxSlices * 12> heads;
+  std::size_t size = 0;   // of heads
+  std::size_t bytes = 0;  // of all of it
+  std::array<ReplayRing::Slice, kMaxSlices> slices;
+  std::size_t slice_count = 0;
+  std::array<std::span<const std::byte>, 2 * kMaxSlices> pieces;  // a head, a slice, a head ...
+
+  std::size_t room() const { return kMaxBytes - bytes; }
+  bool full() const { return slice_count == kMaxSlices || room() <= 1024; }
   void put(std::span<const std::byte> frame) {
-    std::copy(frame.begin(), frame.end(), head.begin() + static_cast<std::ptrdiff_t>(size));
+    std::copy(frame.begin(), frame.end(), heads.begin() + static_cast<std::ptrdiff_t>(size));
     size += frame.size();
+    bytes += frame.size();
+    // Before the first slice all heads are one piece.
+    auto& head = pieces[2 * slice_count];
+    head = {heads.data() + size - frame.size() - head.size(), head.size() + frame.size()};
+  }
+  void put(ReplayRing::Slice slice) {
+    bytes += slice.bytes.size();
+    pieces[2 * slice_count + 1] = slice.bytes;
+    slices[slice_count++] = std::move(slice);
+  }
+  std::span<const std::span<const std::byte>> all() const {
+    return std::span(pieces).first(slice_count == 0 ? 1 : 2 * slice_count);
+  }
+  void clear() {
+    OPENSSL_cleanse(heads.data(), size);
+    size = bytes = slice_count = 0;
+    pieces = {};
+    slices = {};
   }
 };
 
@@ -126,6 +157,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl> {
         options(options_in),
         window(options_in.window),
         ack_timer(executor),
+        ack_soon_timer(executor),
         window_timer(executor) {}
 
   std::shared_ptr<Attachment> make_attachment(std::unique_ptr<ByteStream> carrier) const {
@@ -173,6 +205,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl> {
     proven = issued = {};
     window_timer.cancel();
     ack_timer.cancel();
+    ack_soon_timer.cancel();
     const auto last = std::exchange(attachment, nullptr);
     if (!last || last->broken || keep == Unsent::drop) drop_unsent();
     if (last) {
@@ -230,14 +263,9 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl> {
     Batch batch;
     Result<void> sent;
     while (sent && self->next_batch(*to, batch)) {
-      const auto head = std::span(batch.head).first(batch.size);
-      if (batch.slice.bytes.empty())
-        sent = co_await to->stream->write(head);
-      else
-        sent = co_await to->stream->write_both(head, batch.slice.bytes);
-      OPENSSL_cleanse(batch.head.data(), batch.size);
+      sent = co_await to->stream->write_pieces(batch.all());
+      batch.clear();
     }
-    batch.slice = {};
     to->writing = false;
     if (!sent) self->on_write_failed(to, sent.error().message);
     if (!to->leaving) co_return;
@@ -248,24 +276,27 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl> {
       to->stream->close();
   }
 
-  /// The slice is held by the batch: the peer may acknowledge it, even before the carrier says it is sent.
+  /// The slices are held by the batch: the peer may acknowledge them, even before the carrier says that they
+  /// are sent.
   bool next_batch(Attachment& to, Batch& batch) {
-    batch.size = 0;
-    batch.slice = {};
     if (to.broken || (attachment.get() != &to && !to.leaving)) return false;
     batch.put(to.first);
     OPENSSL_cleanse(to.first.data(), to.first.size());
     to.first = {};
-    batch.slice = ring.slice(cursor);
-    const auto bytes = batch.slice.bytes.size();
-    if (!over && received > acknowledged && (ack_now || bytes > 0)) {
+    if (!over && received > acknowledged && (ack_now || unsent() > 0)) {
       batch.put(encode(Ack{received}));
       acknowledged = received;
       ack_now = false;
     }
-    if (bytes > 0) {
-      batch.put(encode(Data{cursor, bytes}));
-      cursor += bytes;
+    if (unsent() > 0) {
+      while (unsent() > 0 && !batch.full()) {
+        auto slice = ring.slice(cursor);
+        const auto head_bytes = encode(Data{}).size();
+        slice.bytes = slice.bytes.first(std::min(slice.bytes.size(), batch.room() - head_bytes));
+        batch.put(encode(Data{cursor, slice.bytes.size()}));
+        cursor += slice.bytes.size();
+        batch.put(std::move(slice));
+      }
       sent_at_most = std::max(sent_at_most, cursor);
       tell_room();
     }
@@ -383,22 +414,37 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl> {
   }
 
   void on_gone(const std::string& why) {
+    heard_gone = true;
     peer_ended = why.empty() && !awaiting_welcome;
     end({Kind::unavailable, peer_ended ? "the peer ended the link" : "the peer ended the link: " + why});
   }
 
   void owe_ack() {
     if (received == acknowledged) return;
-    if (received - acknowledged >= kAckBytes) {
+    if (received - acknowledged >= kAckAtOnceBytes) {
       ack_now = true;
-      start_flush();
-    } else if (!ack_timer_runs) {
+      return start_flush();
+    }
+    if (received - acknowledged >= kAckSoonBytes && !ack_soon_timer_runs) {
+      ack_soon_timer_runs = true;
+      ack_soon_timer.expires_after(kAckSoon);
+      ack_soon_timer.async_wait([weak = weak_from_this()](boost::system::error_code error) {
+        if (const auto self = weak.lock()) self->on_ack_soon_timer(!error);
+      });
+    }
+    if (!ack_timer_runs) {
       ack_timer_runs = true;
       ack_timer.expires_after(kAckDelay);
       ack_timer.async_wait([weak = weak_from_this()](boost::system::error_code error) {
         if (const auto self = weak.lock()) self->on_ack_timer(!error);
       });
     }
+  }
+  void on_ack_soon_timer(bool expired) {
+    ack_soon_timer_runs = false;
+    if (!expired || received - acknowledged < kAckSoonBytes) return;
+    ack_now = true;
+    start_flush();
   }
   /// Runs on when an earlier ACK took its bytes along: some may then be acknowledged early, none late.
   void on_ack_timer(bool expired) {
@@ -556,10 +602,13 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl> {
   std::uint64_t acknowledged = 0;  // of it
   bool ack_now = false;
   bool ack_timer_runs = false;
+  bool ack_soon_timer_runs = false;
 
   std::optional<Error> over;
+  bool heard_gone = false;
   bool peer_ended = false;  // in good order
   asio::steady_timer ack_timer;
+  asio::steady_timer ack_soon_timer;
   asio::steady_timer window_timer;  // without a carrier; before WELCOME, for it
   tunnel::Wakeup attached;
   tunnel::Wakeup writer_room;
@@ -652,6 +701,9 @@ bool Link::append(std::span<const std::byte> head, std::span<const std::byte> bo
 std::size_t Link::unsent() const {
   return impl_->unsent();
 }
+bool Link::sendable() const {
+  return !impl_->over && impl_->room() > 0;
+}
 asio::awaitable<bool> Link::wait_sendable() {
   return Impl::wait_sendable(impl_);
 }
@@ -686,6 +738,9 @@ std::uint64_t Link::resumes() const {
 const std::string& Link::why_over() const {
   static const std::string none;
   return impl_->over ? impl_->over->message : none;
+}
+bool Link::ended_by_peer() const {
+  return impl_->heard_gone;
 }
 ByteStream* Link::carrier() {
   return impl_->attachment ? impl_->attachment->stream.get() : nullptr;

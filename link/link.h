@@ -81,7 +81,9 @@ class Link final : public tunnel::ByteStream, public std::enable_shared_from_thi
   /// unsent() and wait_sendable() himself.
   bool append(std::span<const std::byte> head, std::span<const std::byte> body);
   std::size_t unsent() const;
-  /// Returns when unsent() is below the bound and there is room to keep more; false once the link is over.
+  /// unsent() is below the bound, and there is room to keep more.
+  bool sendable() const;
+  /// Returns when it is sendable(); false once the link is over.
   asio::awaitable<bool> wait_sendable();
 
   /// Gives the carrier up as if it had broken: for who knows better than the carrier does.
@@ -99,6 +101,8 @@ class Link final : public tunnel::ByteStream, public std::enable_shared_from_thi
   std::uint64_t resumes() const;
   /// Why it is over; empty before.
   const std::string& why_over() const;
+  /// It is over because the peer said so (GONE), in good order or not.
+  bool ended_by_peer() const;
   tunnel::ByteStream* carrier();  // null while there is none
 
  private:

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <utility>
 
+#include <boost/asio/post.hpp>
+
 namespace links {
 
 LinkTable::Place::Place(LinkTable& table, const SessionId& id) : table_(&table), id_(id) {}
@@ -23,9 +25,9 @@ LinkTable::Place::~Place() {
 }
 
 LinkTable::Place LinkTable::enter(const std::shared_ptr<Link>& link, boost::asio::io_context& home,
-                                  std::string principal_key) {
+                                  std::string principal_key, Agent agent) {
   const std::lock_guard lock(mutex_);
-  entries_.insert_or_assign(link->id(), Entry{{&home, link}, std::move(principal_key)});
+  entries_.insert_or_assign(link->id(), Entry{{&home, link}, std::move(principal_key), std::move(agent)});
   return {*this, link->id()};
 }
 
@@ -34,6 +36,18 @@ std::optional<LinkTable::Found> LinkTable::find(const SessionId& id, std::string
   const auto entry = entries_.find(id);
   if (entry == entries_.end() || entry->second.principal_key != principal_key) return std::nullopt;
   return entry->second.found;
+}
+
+void LinkTable::end_earlier(std::string_view principal_key, const Agent& agent) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, entry] : entries_) {
+    const auto& known = entry.agent;
+    if (known.id.empty() || known.boot_id.empty() || entry.principal_key != principal_key) continue;
+    if (known.id != agent.id || known.boot_id == agent.boot_id) continue;
+    boost::asio::post(*entry.found.home, [weak = entry.found.link] {
+      if (const auto link = weak.lock()) link->close();
+    });
+  }
 }
 
 std::size_t LinkTable::size() const {

@@ -14,6 +14,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "link/outlet.h"
 #include "link/receive_queue.h"
 #include "tunnel/adaptive_buffer.h"
 #include "tunnel/wakeup.h"
@@ -28,71 +29,34 @@ using tunnel::Wakeup;
 using yamux::StreamId;
 using Clock = std::chrono::steady_clock;
 
-/// Frames that are sent together. Frees what it took for a crowd of them, but not in the middle of one.
-class Batch {
- public:
-  std::size_t size() const { return size_; }
-  bool empty() const { return size_ == 0; }
-  std::span<const std::byte> bytes() const { return {bytes_.get(), size_}; }
+/// What TLS takes off the socket in one go, and two frames of a bulk transfer.
+constexpr std::size_t kMostPerRead = 128 * 1024;
+/// Between the first ones.
+constexpr std::chrono::milliseconds kFirstPings{20};
 
-  void append(std::span<const std::byte> head, std::span<const std::byte> body) {
-    reserve(size_ + head.size() + body.size());
-    put(head);
-    put(body);
-  }
-  void clear() { size_ = 0; }
-  /// When there is nothing to send: thousands of multiplexers may be idle.
-  void release() {
-    if (capacity_ <= kSmall) return;
-    bytes_.reset();
-    capacity_ = size_ = 0;
-  }
-
-  /// In one batch or under way in another; writers wait above it.
-  static constexpr std::size_t kFull = 256 * 1024;
-
- private:
-  static constexpr std::size_t kSmallest = 2 * 1024;
-  static constexpr std::size_t kSmall = 32 * 1024;
-  /// A full one, the frame that made it full, and control frames.
-  static constexpr std::size_t kLarge = kFull + yamux::kMaxDataBytes + 16 * 1024;
-
-  void put(std::span<const std::byte> from) {
-    if (from.empty()) return;
-    std::memcpy(bytes_.get() + size_, from.data(), from.size());
-    size_ += from.size();
-  }
-  void reserve(std::size_t wanted) {
-    if (wanted <= capacity_) return;
-    // In two steps, not by doubling all the way: each step copies what is there.
-    const auto least = wanted > kSmall ? kLarge : kSmallest;
-    const auto capacity = std::max({wanted, 2 * capacity_, least});
-    auto bytes = std::make_unique_for_overwrite<std::byte[]>(capacity);
-    if (size_ > 0) std::memcpy(bytes.get(), bytes_.get(), size_);
-    bytes_ = std::move(bytes);
-    capacity_ = capacity;
-  }
-
-  std::unique_ptr<std::byte[]> bytes_;
-  std::size_t capacity_ = 0;
-  std::size_t size_ = 0;
-};
-
-/// The smallest of the last round trips: the others were longer for what waited before them.
+/// The smallest of all that were measured over one carrier: the others were longer for what waited before
+/// them.
 class RoundTrips {
  public:
   void note(Clock::duration one) {
     last_ = one;
-    all_[next_++ % all_.size()] = one;
+    smallest_ = std::min(smallest_, one);
+    ++count_;
+  }
+  /// The path is another one now.
+  void forget() {
+    smallest_ = Clock::duration::max();
+    count_ = 0;
   }
   Clock::duration last() const { return last_; }
-  Clock::duration smallest() const { return *std::min_element(all_.begin(), all_.end()); }
+  Clock::duration smallest() const { return smallest_; }
+  /// At the beginning both sides are busy with other things than the answer.
+  bool wants_more() const { return count_ < 4; }
 
  private:
-  std::array<Clock::duration, 4> all_{Clock::duration::max(), Clock::duration::max(), Clock::duration::max(),
-                                      Clock::duration::max()};
-  std::size_t next_ = 0;
+  Clock::duration smallest_ = Clock::duration::max();
   Clock::duration last_{};
+  unsigned count_ = 0;
 };
 
 }  // namespace
@@ -108,6 +72,7 @@ struct Mux::Impl final : yamux::Listener, yamux::Output, std::enable_shared_from
     bool we_ended = false;
     bool peer_ended = false;
     bool closed = false;
+    bool reset = false;  // by the peer
     std::optional<Error> failure;
 
     ReceiveQueue queue;
@@ -123,9 +88,11 @@ struct Mux::Impl final : yamux::Listener, yamux::Output, std::enable_shared_from
   class WaitingReader;
   class WaitingWriter;
 
-  Impl(asio::any_io_executor executor_in, ByteStream& carrier_in, Options options_in)
+  Impl(asio::any_io_executor executor_in, ByteStream& carrier_in, std::unique_ptr<Outlet> outlet_in,
+       Options options_in)
       : executor(std::move(executor_in)),
         carrier(carrier_in),
+        outlet(std::move(outlet_in)),
         options(options_in),
         session(options.role, options.yamux, *this, *this) {}
 
@@ -154,7 +121,7 @@ struct Mux::Impl final : yamux::Listener, yamux::Output, std::enable_shared_from
 
   // yamux::Output
   void append(std::span<const std::byte> head, std::span<const std::byte> payload) override {
-    filling.append(head, payload);
+    outlet->append(head, payload);
   }
 
   static asio::awaitable<void> guarded(std::shared_ptr<Impl> self, asio::awaitable<void> part);
@@ -179,12 +146,12 @@ struct Mux::Impl final : yamux::Listener, yamux::Output, std::enable_shared_from
   void settle(Result<void> result) {
     if (!outcome) outcome = std::move(result);
   }
-  std::size_t unsent() const { return filling.size() + sending.size(); }
   bool over() const { return session.said_go_away() && session.heard_go_away() && session.streams() == 0; }
   void wake_writer() { outgoing.notify(); }
 
   asio::any_io_executor executor;
   ByteStream& carrier;
+  const std::unique_ptr<Outlet> outlet;
   const Options options;
   yamux::Session session;
   std::function<void(std::unique_ptr<ByteStream>)> listener;
@@ -192,8 +159,6 @@ struct Mux::Impl final : yamux::Listener, yamux::Output, std::enable_shared_from
   std::unordered_map<StreamId, Channel*> channels;
   std::size_t accepted = 0;    // streams of the peer's whose objects live
   std::deque<Channel*> turns;  // with something to write and a window for it
-  Batch filling;               // frames not given to the carrier
-  Batch sending;               // with the carrier now
   Wakeup outgoing;
 
   bool moved = false;  // payload, since the last ping
@@ -201,6 +166,7 @@ struct Mux::Impl final : yamux::Listener, yamux::Output, std::enable_shared_from
   bool awaiting_pong = false;
   std::uint32_t ping_value = 0;
   RoundTrips round_trips;
+  std::uint64_t path = 0;  // that they were measured on
 
   bool started = false;
   bool farewell = false;  // send what is there, then end
@@ -212,7 +178,7 @@ struct Mux::Impl final : yamux::Listener, yamux::Output, std::enable_shared_from
 
 // Streams -----------------------------------------------------------------------------------------
 
-class Mux::Impl::Stream final : public ByteStream {
+class Mux::Impl::Stream final : public MuxStream {
  public:
   Stream(std::shared_ptr<Channel> channel, bool ours) : channel_(std::move(channel)), ours_(ours) {
     if (!ours_) ++channel_->mux->accepted;
@@ -236,6 +202,7 @@ class Mux::Impl::Stream final : public ByteStream {
   }
   asio::awaitable<Result<void>> shutdown_write() override { co_return channel_->mux->end(*channel_); }
   void close() noexcept override { channel_->mux->close(*channel_); }
+  bool reset_by_peer() const override { return channel_->reset; }
 
  private:
   std::shared_ptr<Channel> channel_;
@@ -290,7 +257,7 @@ asio::awaitable<Result<std::size_t>> Mux::Impl::read(std::shared_ptr<Channel> ch
 void Mux::Impl::used(Channel& channel, std::size_t bytes) {
   if (!channel.attached) return;
   session.consumed(channel.id, bytes, Clock::now());
-  if (!filling.empty()) wake_writer();
+  if (outlet->wants_drain()) wake_writer();
 }
 
 /// While it lives, the writer's bytes may be taken in its turns.
@@ -338,7 +305,7 @@ void Mux::Impl::queue_turn(Channel& channel) {
 
 /// One frame of each stream that has something to write, and again, until enough is on its way.
 void Mux::Impl::take_turns() {
-  while (!turns.empty() && unsent() < Batch::kFull) {
+  while (!turns.empty() && outlet->room()) {
     auto& channel = *turns.front();
     turns.pop_front();
     channel.in_turns = false;
@@ -348,7 +315,7 @@ void Mux::Impl::take_turns() {
     if (channel.unsent.empty()) channel.sent.notify();
     queue_turn(channel);
   }
-  if (!filling.empty()) wake_writer();
+  if (outlet->wants_drain()) wake_writer();
 }
 
 Result<void> Mux::Impl::end(Channel& channel) {
@@ -414,6 +381,7 @@ void Mux::Impl::on_reset(StreamId id) {
   // What came before an end is whole, and the peer has only no use for our answer.
   if (!channel->peer_ended) channel->queue.clear();
   detach(*channel);
+  channel->reset = true;
   fail_channel(*channel, {Error::Kind::unavailable, "reset by the peer"});
 }
 
@@ -430,13 +398,16 @@ void Mux::Impl::on_writable(StreamId id) {
 void Mux::Impl::on_pong(std::uint32_t value) {
   if (!awaiting_pong || value != ping_value) return;
   awaiting_pong = false;
+  if (std::exchange(path, outlet->path()) != outlet->path()) round_trips.forget();
   round_trips.note(Clock::now() - *pinged_at);
   session.set_round_trip(round_trips.smallest());
 }
 
 void Mux::Impl::ping_if_due(Clock::time_point now) {
   if (!moved || awaiting_pong || options.ping_every <= options.ping_every.zero()) return;
-  if (pinged_at && now - *pinged_at < options.ping_every) return;
+  const auto pause =
+      round_trips.wants_more() ? std::min(kFirstPings, options.ping_every) : options.ping_every;
+  if (pinged_at && now - *pinged_at < pause) return;
   moved = false;
   pinged_at = now;
   awaiting_pong = true;
@@ -446,7 +417,7 @@ void Mux::Impl::ping_if_due(Clock::time_point now) {
 // The carrier -------------------------------------------------------------------------------------
 
 asio::awaitable<void> Mux::Impl::read_carrier() {
-  tunnel::AdaptiveBuffer buffer;
+  tunnel::AdaptiveBuffer buffer(0, kMostPerRead);
   for (;;) {
     const auto space = buffer.space();
     const auto got = co_await carrier.read(space);
@@ -481,21 +452,19 @@ asio::awaitable<void> Mux::Impl::tell_fault(std::string_view fault) {
 asio::awaitable<void> Mux::Impl::write_carrier() {
   for (;;) {
     ping_if_due(Clock::now());
-    session.flush();
-    if (filling.empty()) {
+    // A peer that takes nothing is not helped to more answers than its account allows.
+    if (outlet->room()) session.flush();
+    take_turns();
+    if (!outlet->wants_drain()) {
       if (over()) settle({});
       if (over() || farewell) co_return;
-      filling.release();
-      sending.release();
+      outlet->release();
       const bool woken = co_await outgoing.wait();
       if (!woken) co_return;
       continue;
     }
-    std::swap(filling, sending);
-    const auto sent = co_await carrier.write(sending.bytes());
-    sending.clear();
-    if (!sent) co_return settle(sent);
-    take_turns();
+    const auto drained = co_await outlet->drain();
+    if (!drained) co_return settle(drained);
   }
 }
 
@@ -556,7 +525,11 @@ Result<std::unique_ptr<ByteStream>> Mux::Impl::open() {
 // The Mux -----------------------------------------------------------------------------------------
 
 Mux::Mux(asio::any_io_executor executor, tunnel::ByteStream& carrier, Options options)
-    : impl_(std::make_shared<Impl>(std::move(executor), carrier, options)) {}
+    : impl_(std::make_shared<Impl>(std::move(executor), carrier, std::make_unique<StreamOutlet>(carrier),
+                                   options)) {}
+
+Mux::Mux(asio::any_io_executor executor, Link& link, Options options)
+    : impl_(std::make_shared<Impl>(std::move(executor), link, std::make_unique<LinkOutlet>(link), options)) {}
 
 Mux::~Mux() {
   close();

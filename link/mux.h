@@ -16,7 +16,16 @@ namespace links {
 
 namespace asio = boost::asio;
 
-/// Many streams over one (yamux). Each is a tunnel::ByteStream with half-close and a window of its own: one
+/// What Mux::open() and Mux::on_stream() hand out.
+class MuxStream : public tunnel::ByteStream {
+ public:
+  /// It failed because the peer reset it, and not because the carrier ended under all of them.
+  virtual bool reset_by_peer() const = 0;
+};
+
+class Link;
+
+/// Many streams over one (yamux). Each is a MuxStream with half-close and a window of its own: one
 /// whose reader is slow stops its own sender and nobody else.
 ///
 /// Frames of a ready batch leave together, in one write of the carrier. Streams that write take turns, a
@@ -24,7 +33,7 @@ namespace asio = boost::asio;
 ///
 /// A stream's end: read() gives 0 behind the peer's shutdown_write(); destroying or closing a stream of which
 /// either direction is open resets it, and the other side fails with `unavailable`, "reset by the peer" (but
-/// reads what had arrived, if its end had arrived as well).
+/// reads what had arrived, if its end had arrived as well); MuxStream::reset_by_peer() tells that apart.
 ///
 /// Threads: one. Streams may outlive the Mux; they then fail with `cancelled`.
 class Mux {
@@ -39,6 +48,8 @@ class Mux {
   };
   /// `carrier` outlives run().
   Mux(asio::any_io_executor executor, tunnel::ByteStream& carrier, Options options);
+  /// The same over a link, whose own buffer takes the frames: what streams write is copied once, not twice.
+  Mux(asio::any_io_executor executor, Link& link, Options options);
   ~Mux();
   Mux(const Mux&) = delete;
   Mux& operator=(const Mux&) = delete;

@@ -7,6 +7,8 @@
 #include <span>
 #include <utility>
 
+#include "link/chunks.h"
+
 namespace links {
 
 /// Bytes that have arrived and that nobody has read: in blocks, so that a long queue is neither copied while
@@ -53,9 +55,8 @@ class ReceiveQueue {
 
  private:
   static constexpr std::size_t kSmallest = 4 * 1024;
-  static constexpr std::size_t kLargest = 64 * 1024;
   struct Block {
-    std::unique_ptr<std::byte[]> bytes;
+    Chunk bytes;
     std::size_t capacity;
     std::size_t begin = 0;
     std::size_t end = 0;
@@ -63,9 +64,9 @@ class ReceiveQueue {
   };
 
   void add_block(std::size_t wanted) {
-    const auto capacity = std::clamp(std::max(wanted, size_), kSmallest, kLargest);
-    auto block =
-        std::make_unique<Block>(Block{std::make_unique_for_overwrite<std::byte[]>(capacity), capacity});
+    const auto capacity = std::clamp(std::max(wanted, size_), kSmallest, kChunkBytes);
+    auto bytes = capacity == kChunkBytes ? take_chunk() : make_small_chunk(capacity);
+    auto block = std::make_unique<Block>(Block{std::move(bytes), capacity});
     auto& place = last_ ? last_->next : first_;
     place = std::move(block);
     last_ = place.get();

@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 
+#include "link/chunks.h"
+
 namespace links {
 
 /// The bytes of one direction that the peer has not acknowledged, by their offset in the stream, in chunks of
@@ -13,8 +15,6 @@ namespace links {
 /// Threads: one.
 class ReplayRing {
  public:
-  static constexpr std::size_t kChunkBytes = 64 * 1024;
-
   /// Bytes in one piece; they stay as they are for as long as `hold` lives, acknowledged or not.
   struct Slice {
     std::span<const std::byte> bytes;

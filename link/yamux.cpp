@@ -12,6 +12,13 @@ namespace {
 constexpr std::byte kVersion{0};
 /// More gaps than that in the order of a peer's ids are not told from used ones: the oldest is forgotten.
 constexpr std::size_t kMaxGaps = 256;
+/// A window that lasts so long is too large.
+constexpr std::chrono::seconds kSlow{1};
+/// Consumed, and the peer not told: with half of a large window the path would be empty half of the time.
+constexpr std::uint32_t worth_an_update(std::uint32_t window) {
+  constexpr std::uint32_t kMegabyte = 1024 * 1024;
+  return window <= kMegabyte ? window / 2 : std::max(kMegabyte / 2, window / 8);
+}
 
 template <class Number>
 void put(std::byte* to, Number value) {
@@ -320,12 +327,16 @@ void Session::consumed(StreamId stream, std::size_t bytes, Clock::time_point now
       std::min<std::size_t>(bytes, from.window - from.may_receive - from.unreturned));
   from.unreturned += used;
   from.measured += used;
+  const bool slow =
+      from.measuring && now - from.measured_from >= std::max<Clock::duration>(kSlow, 16 * round_trip_);
   std::uint32_t growth = 0;
   if (from.measuring && from.measured >= from.window) {
     if (may_grow(from, now)) growth = from.window;
     from.measuring = false;
   }
-  if (growth == 0 && from.unreturned < from.window / 2) return;
+  if (growth == 0 && from.unreturned < worth_an_update(from.window)) return;
+  if (slow) shrink(from);
+  if (growth == 0 && from.unreturned == 0) return;
   grown_ += growth;
   from.window += growth;
   const auto update = from.unreturned + growth;
@@ -336,9 +347,19 @@ void Session::consumed(StreamId stream, std::size_t bytes, Clock::time_point now
 
 /// By doubling: what a window of that size lets through in a round trip is used up as fast as it comes, so
 /// the path would carry more.
-bool Session::may_grow(Stream& stream, Clock::time_point now) {
+bool Session::may_grow(const Stream& stream, Clock::time_point now) const {
   return round_trip_ > Clock::duration::zero() && now - stream.measured_from <= 2 * round_trip_ &&
-         stream.window <= options_.max_window / 2 && stream.window <= options_.window_budget - grown_;
+         stream.window <= options_.max_window / 2 && stream.window <= (options_.window_budget - grown_) / 2;
+}
+
+/// By half, as far as it has been used and the peer not told: what it was told it may send.
+void Session::shrink(Stream& stream) {
+  const auto most =
+      stream.window > kInitialWindow ? std::min(stream.window / 2, stream.window - kInitialWindow) : 0;
+  const auto back = std::min(stream.unreturned, most);
+  stream.window -= back;
+  stream.unreturned -= back;
+  grown_ -= back;
 }
 
 void Session::ping(std::uint32_t value) {

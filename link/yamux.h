@@ -49,9 +49,11 @@ struct Options {
   std::size_t max_peer_streams = 1024;
   /// Ours, open at a time: as many as a peer of the same kind takes.
   std::size_t max_own_streams = 1024;
-  /// That a stream's receive window may grow to.
-  std::uint32_t max_window = 16 * 1024 * 1024;
-  /// Of all streams' windows together, above the initial ones.
+  /// That a stream's receive window may grow to: 400 MiB/s over 40 ms are 16 MiB under way, and an update of
+  /// a large window is sent for an eighth of it.
+  std::uint32_t max_window = 32 * 1024 * 1024;
+  /// Of all streams' windows together, above the initial ones. A stream takes half of what is left at most,
+  /// so that those which stall with large windows leave something to the next.
   std::size_t window_budget = 64 * 1024 * 1024;
   /// Bytes of control frames that the peer made us send since the last flush(): one that pings and never
   /// reads is cut. 1,024 streams that open and end at once need 36 KiB.
@@ -120,8 +122,9 @@ class Session {
   /// batch is given to the network.
   void flush();
 
-  /// As measured by pings; windows grow while a whole one is used up within two of them. Zero, not known:
-  /// none grows.
+  /// As measured by pings; windows grow while a whole one is used up within two of them, and shrink when one
+  /// lasts for long. Zero, not known: none grows. It must be the path's own: what waits in a window makes
+  /// pings slower, and windows that grew for that reason would grow without end.
   void set_round_trip(Clock::duration round_trip) { round_trip_ = round_trip; }
 
   std::size_t streams() const { return streams_.size(); }
@@ -178,7 +181,8 @@ class Session {
   void send_control(const Stream& stream, const Header& header);
   void send_reset(StreamId stream);
   static std::uint16_t take_announce(Stream& stream);
-  bool may_grow(Stream& stream, Clock::time_point now);
+  bool may_grow(const Stream& stream, Clock::time_point now) const;
+  void shrink(Stream& stream);
   void forget(Streams::iterator found);
 
   const Role role_;

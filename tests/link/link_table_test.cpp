@@ -63,6 +63,39 @@ TEST_F(LinkTableTest, DoesNotKeepALinkAlive) {
   EXPECT_TRUE(table.find(id, "ann")->link.expired());
 }
 
+TEST_F(LinkTableTest, AnAgentsNewStartEndsTheLinksOfItsEarlierOnesAndNobodyElses) {
+  LinkTable table;
+  struct Row {
+    const char* principal;
+    LinkTable::Agent agent;
+    bool ends;
+  };
+  const Row rows[] = {
+      {"ann", {"laptop", "first boot"}, true},
+      {"ann", {"laptop", "even earlier"}, true},
+      {"ann", {"laptop", "second boot"}, false},
+      {"ann", {"nas", "first boot"}, false},
+      {"bob", {"laptop", "first boot"}, false},
+      {"ann", {"laptop", ""}, false},
+      {"ann", {}, false},
+  };
+  std::vector<std::shared_ptr<Link>> links;
+  std::vector<LinkTable::Place> places;
+  for (const auto& row : rows) {
+    links.push_back(make_link());
+    places.push_back(table.enter(links.back(), context, row.principal, row.agent));
+  }
+  table.end_earlier("ann", {});
+  table.end_earlier("ann", {"laptop", "second boot"});
+  EXPECT_EQ(links[0]->state(), Link::State::attached);  // not within the call: each on its own thread
+  support::run_async(context, cut::settle());
+  for (std::size_t i = 0; i < std::size(rows); ++i) {
+    SCOPED_TRACE(testing::Message() << rows[i].principal << "'s " << rows[i].agent.id << ", "
+                                    << rows[i].agent.boot_id);
+    EXPECT_EQ(links[i]->state(), rows[i].ends ? Link::State::over : Link::State::attached);
+  }
+}
+
 TEST_F(LinkTableTest, MayBeUsedByManyThreads) {
   LinkTable table;
   const auto link = make_link();

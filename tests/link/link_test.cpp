@@ -572,6 +572,56 @@ TEST_F(LinkTest, AHelloOfAnotherConnectionCannotBeReplayed) {
   }(*this));
 }
 
+TEST_F(LinkTest, AHelloOfWhichOneBitWasChangedIsRefusedWhicheverItIs) {
+  run_async(context, [](LinkTest& test) -> asio::awaitable<void> {
+    std::shared_ptr<Link> server;
+    auto client = co_await test.raw_client(server);
+    const auto secret = client.decoder.welcome().secret;
+    const std::size_t begin = 8 * 4;  // behind type and length
+    const std::size_t end = 8 * encode(Hello{}).size();
+    for (std::size_t bit = begin; bit < end; ++bit) {
+      SCOPED_TRACE(bit);
+      auto [near, far] = support::memory_streams(test.context.get_executor());
+      RawPeer thief{std::move(far)};
+      start(test.context, test.answer(server, std::move(near)));
+      co_await thief.next();
+      const auto nonce = thief.decoder.challenge().nonce;
+      auto hello = encode(Hello{1, server->id(), 0, prove(secret, nonce, server->id(), 0)});
+      hello[bit / 8] ^= std::byte{1} << (bit % 8);
+      co_await thief.send(hello);
+      const auto told = co_await thief.next();
+      EXPECT_EQ(told.type, FrameType::gone);
+      if (!test.answered || *test.answered) co_return ADD_FAILURE() << "resumed";
+      EXPECT_EQ(test.answered->error().kind, bit < begin + 8 ? Kind::bad_input : Kind::denied);
+    }
+    EXPECT_EQ(server->state(), State::attached);
+    EXPECT_EQ(server->resumes(), 0U);
+    auto owner = co_await test.come_back(server, secret, 0);
+    EXPECT_EQ((co_await owner.next()).type, FrameType::welcome);
+  }(*this));
+}
+
+TEST_F(LinkTest, AnAcknowledgementThatGoesBackTakesNothingAndGivesNothingTwice) {
+  run_async(context, [](LinkTest& test) -> asio::awaitable<void> {
+    std::shared_ptr<Link> server;
+    auto client = co_await test.raw_client(server);
+    auto out = std::make_shared<Collected>();
+    start(test.context, cut::collect(server, out));
+    co_await server->write(bytes_of("0123456789"));
+    co_await client.next();
+    for (const std::uint64_t wanted : {8U, 3U, 0U}) co_await client.send(encode(Ack{wanted}));
+    co_await client.send_data(0, "heard");
+    const auto heard = [&out] { return out->bytes == "heard"; };
+    co_await until(heard);
+    EXPECT_EQ(server->unacknowledged(), 2U);
+    co_await server->write(bytes_of("more"));
+    const auto data = co_await client.next_but_acks();
+    EXPECT_EQ(data.offset, 10U);
+    EXPECT_EQ(data.bytes, "more");
+    EXPECT_EQ(server->state(), State::attached);
+  }(*this));
+}
+
 TEST_F(LinkTest, BytesThatAreNoLongerKeptEndTheLinkOnBothSides) {
   struct Row {
     const char* what;
@@ -651,6 +701,7 @@ TEST_F(LinkTest, IsOverWhenNobodyComesBackWithinTheServersWindow) {
     EXPECT_EQ(both.server->state(), State::over);
     EXPECT_EQ(both.server->unacknowledged(), 0U);
     EXPECT_NE(both.server->why_over().find("within 10 ms"), std::string::npos) << both.server->why_over();
+    EXPECT_FALSE(both.server->ended_by_peer());
     const auto written = co_await both.server->write(bytes_of("x"));
     EXPECT_EQ(failure(written), Kind::unavailable);
     EXPECT_FALSE(both.server->append(bytes_of("x"), {}));
@@ -780,6 +831,7 @@ TEST_F(LinkTest, GoneIsHeardEvenWhenWritingFailedBefore) {
     EXPECT_EQ(server->state(), State::attached);
     EXPECT_EQ(co_await support::read_all(*server), "last words");
     EXPECT_EQ(server->why_over(), "the peer ended the link");
+    EXPECT_TRUE(server->ended_by_peer());
   }(*this));
 }
 
@@ -980,7 +1032,7 @@ TEST_F(LinkTest, AReadyBatchLeavesInOneFrame) {
   }(*this));
 }
 
-TEST_F(LinkTest, AcknowledgesAfter64KiBOrAWhileOrWithData) {
+TEST_F(LinkTest, AcknowledgesAfterAWhileOrSoonAfter64KiBOrWithData) {
   run_async(context, [](LinkTest& test) -> asio::awaitable<void> {
     std::shared_ptr<Link> server;
     auto client = co_await test.raw_client(server);
@@ -1011,6 +1063,44 @@ TEST_F(LinkTest, AcknowledgesAfter64KiBOrAWhileOrWithData) {
     EXPECT_EQ(frame.type, FrameType::ack);
     EXPECT_EQ(frame.offset, 64U * 1024U + 11U);
     EXPECT_EQ((co_await client.next()).bytes, "!");
+  }(*this));
+}
+
+TEST_F(LinkTest, AcknowledgesABulkTransferInSteps) {
+  run_async(context, [](LinkTest& test) -> asio::awaitable<void> {
+    std::shared_ptr<Link> server;
+    auto client = co_await test.raw_client(server);
+    auto out = std::make_shared<Collected>();
+    start(test.context, cut::collect(server, out));
+    std::size_t sent = 0;
+    for (; sent < 1024 * 1024; sent += 32 * 1024) co_await client.send_data(sent, pattern(32 * 1024));
+    std::uint64_t acknowledged = 0;
+    while (acknowledged < sent) {
+      const auto frame = co_await client.next();
+      EXPECT_EQ(frame.type, FrameType::ack);
+      EXPECT_GE(frame.offset, std::min<std::uint64_t>(acknowledged + 64 * 1024, sent));
+      acknowledged = frame.offset;
+    }
+  }(*this));
+}
+
+TEST_F(LinkTest, WhatLiesInSeveralPiecesArrivesInOrder) {
+  run_async(context, [](LinkTest& test) -> asio::awaitable<void> {
+    std::shared_ptr<Link> server;
+    auto client = co_await test.raw_client(server);
+    const auto text = pattern(300'000);
+    server->append(bytes_of(std::string_view(text).substr(0, 40'000)), {});
+    co_await settle();
+    server->append(bytes_of(std::string_view(text).substr(40'000)), {});
+    std::string all;
+    while (all.size() < text.size()) {
+      const auto frame = co_await client.next();
+      EXPECT_EQ(frame.type, FrameType::data);
+      EXPECT_EQ(frame.offset, all.size());
+      EXPECT_LE(frame.bytes.size(), kMaxDataBytes);
+      all += frame.bytes;
+    }
+    EXPECT_TRUE(all == text);
   }(*this));
 }
 

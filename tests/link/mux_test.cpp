@@ -252,6 +252,8 @@ TEST(Mux, ClosingAnOpenStreamResetsItWhicheverSideDoes) {
     ASSERT_TRUE(read && written);
     EXPECT_EQ(read->error().kind, Kind::unavailable);
     EXPECT_EQ(read->error().message, "reset by the peer");
+    EXPECT_TRUE(dynamic_cast<const MuxStream&>(other).reset_by_peer());
+    EXPECT_FALSE(dynamic_cast<const MuxStream&>(*closing).reset_by_peer());
     EXPECT_EQ(written->error().message, "reset by the peer");
     EXPECT_TRUE(other.readable());
     EXPECT_EQ(ends.run(read_some(*closing)).error().kind, Kind::cancelled);

@@ -31,24 +31,24 @@ std::string pattern(std::size_t size) {
 
 TEST(ReplayRing, GivesBackWhatWasAppendedFromAnyOffset) {
   ReplayRing ring;
-  const auto text = pattern(3 * ReplayRing::kChunkBytes + 17);
+  const auto text = pattern(3 * kChunkBytes + 17);
   for (std::size_t at = 0; at < text.size(); at += 1000)
     ring.append(bytes_of(std::string_view(text).substr(at, 1000)));
-  for (const std::size_t offset : {std::size_t{0}, std::size_t{1}, ReplayRing::kChunkBytes - 1,
-                                   ReplayRing::kChunkBytes, ReplayRing::kChunkBytes + 1, text.size()})
+  for (const std::size_t offset :
+       {std::size_t{0}, std::size_t{1}, kChunkBytes - 1, kChunkBytes, kChunkBytes + 1, text.size()})
     EXPECT_TRUE(rest(ring, offset) == text.substr(offset)) << offset;
 }
 
 TEST(ReplayRing, FreesWhatIsAcknowledgedAndHoldsNothingWhenAllIs) {
   ReplayRing ring;
-  const auto text = pattern(4 * ReplayRing::kChunkBytes);
+  const auto text = pattern(4 * kChunkBytes);
   ring.append(bytes_of(text));
   EXPECT_EQ(ring.chunks(), 4U);
-  ring.acknowledge(ReplayRing::kChunkBytes - 1);
+  ring.acknowledge(kChunkBytes - 1);
   EXPECT_EQ(ring.chunks(), 4U);
-  ring.acknowledge(2 * ReplayRing::kChunkBytes);
+  ring.acknowledge(2 * kChunkBytes);
   EXPECT_EQ(ring.chunks(), 2U);
-  EXPECT_TRUE(rest(ring, ring.begin()) == text.substr(2 * ReplayRing::kChunkBytes));
+  EXPECT_TRUE(rest(ring, ring.begin()) == text.substr(2 * kChunkBytes));
   ring.acknowledge(ring.end());
   EXPECT_EQ(ring.chunks(), 0U);
   EXPECT_EQ(ring.size(), 0U);

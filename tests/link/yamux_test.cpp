@@ -257,7 +257,7 @@ TEST(Yamux, TheTimeBeforeAWindowsFirstByteDoesNotCount) {
 }
 
 TEST(Yamux, AllWindowsTogetherGrowWithinTheBudget) {
-  Side server(Role::server, {.window_budget = kInitialWindow});
+  Side server(Role::server, {.window_budget = 2 * kInitialWindow});
   server.session.set_round_trip(10ms);
   server.receive(update(kSyn, 1) + update(kSyn, 3));
   Consumer::window_in(server, 1, 1ms);
@@ -267,6 +267,55 @@ TEST(Yamux, AllWindowsTogetherGrowWithinTheBudget) {
   server.session.reset(1);
   Consumer::window_in(server, 3, 1ms);
   EXPECT_EQ(server.session.window(3), 2 * kInitialWindow);
+}
+
+TEST(Yamux, StreamsThatStallWithLargeWindowsLeaveSomethingToTheNext) {
+  constexpr std::size_t kBudget = 64 * kInitialWindow;
+  Side server(Role::server, {.max_window = 1024 * kInitialWindow, .window_budget = kBudget});
+  server.session.set_round_trip(10ms);
+  for (StreamId stream = 1; stream <= 9; stream += 2) {
+    server.receive(update(kSyn, stream));
+    for (int i = 0; i < 10; ++i) Consumer::window_in(server, stream, 1ms);
+    EXPECT_GE(server.session.window(stream), 2 * kInitialWindow) << stream;
+    EXPECT_LT(server.session.grown(), kBudget);
+  }
+  EXPECT_EQ(server.session.window(1), 32 * kInitialWindow);
+  EXPECT_EQ(server.session.window(3), 16 * kInitialWindow);
+}
+
+TEST(Yamux, AWindowThatLastsForLongShrinksToWhatItBeganWith) {
+  Side server(Role::server);
+  server.session.set_round_trip(10ms);
+  server.receive(update(kSyn, 1));
+  for (int i = 0; i < 4; ++i) Consumer::window_in(server, 1, 1ms);
+  EXPECT_EQ(server.session.window(1), 16 * kInitialWindow);
+  for (int i = 0; i < 200; ++i) {
+    // As far as the peer may send.
+    const std::uint32_t size = kInitialWindow / 4;
+    ASSERT_EQ(server.receive(data(0, 1, std::string(size, 'x'))), "");
+    server.now += 1s;
+    server.session.consumed(1, size, server.now);
+  }
+  EXPECT_EQ(server.session.window(1), kInitialWindow);
+  EXPECT_EQ(server.session.grown(), 0U);
+}
+
+TEST(Yamux, ALargeWindowIsReturnedInSmallerParts) {
+  Side server(Role::server);
+  server.session.set_round_trip(10ms);
+  server.receive(update(kSyn, 1));
+  for (int i = 0; i < 6; ++i) Consumer::window_in(server, 1, 1ms);
+  const auto window = server.session.window(1);
+  ASSERT_EQ(window, 64 * kInitialWindow);
+  server.take_sent();
+  std::uint32_t consumed = 0;
+  while (server.take_sent().empty()) {
+    ASSERT_EQ(server.receive(data(0, 1, std::string(kMaxDataBytes, 'x'))), "");
+    server.now += 1ms;
+    server.session.consumed(1, kMaxDataBytes, server.now);
+    consumed += kMaxDataBytes;
+  }
+  EXPECT_LE(consumed, window / 8 + kMaxDataBytes);
 }
 
 TEST(Yamux, NoWindowGrowsWhoseReaderStallsOrWhoseRoundTripIsNotKnown) {
