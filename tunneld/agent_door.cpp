@@ -65,13 +65,14 @@ class AgentConnection::Control final : public upstream::AgentRegistry::Control {
 };
 
 AgentConnection::AgentConnection(Parts parts, tunnel::WebSocketStream& socket, LiveStreams::Token token,
-                                 std::string peer, std::string correlation_id, std::size_t max_services)
+                                 std::string peer, std::string correlation_id,
+                                 upstream::AgentRegistry::Terms terms)
     : LiveStreams::Life(parts.streams, parts.watch, std::move(token), this),
       parts_(std::move(parts)),
       socket_(socket),
       peer_(std::move(peer)),
       correlation_id_(std::move(correlation_id)),
-      max_services_(max_services),
+      terms_(std::move(terms)),
       retry_timer_(parts_.io),
       announce_timer_(parts_.io),
       until_timer_(parts_.io),
@@ -204,7 +205,7 @@ void AgentConnection::announce(const std::string& text) {
   } else {
     auto registered =
         parts_.agents.announce(token()->principal, peer_, std::move(*announcement),
-                               std::make_shared<Control>(parts_.io, weak_from_this()), max_services_);
+                               std::make_shared<Control>(parts_.io, weak_from_this()), std::move(terms_));
     if (!registered) return refuse_it(registered.error());
     registration_ = std::move(*registered);
   }
@@ -224,9 +225,7 @@ void AgentConnection::session_failed(const nlohmann::json& message) {
 }
 
 void AgentConnection::renew(const std::string& text) {
-  const auto message = tunnel::parse_control_message(text);
-  if (!message) return refuse(message.error());
-  auto renewed = parts_.admission.renew(token()->principal, message->token, peer_);
+  auto renewed = renewed_token(parts_.admission, token()->principal, text, peer_);
   if (!renewed) return refuse(renewed.error());
   refresh(std::move(*renewed));
   post_control(tunnel::auth_ok_message(token()->principal.expires_at));

@@ -37,9 +37,9 @@ class AgentConnection final : LiveStreams::Life,
     upstream::AgentRegistry& agents;
     std::function<void(const std::string& agent_id, const std::string& principal_hash)> superseded;
   };
-  /// `socket` carries control messages. `max_services`: that it may announce. Made with std::make_shared.
+  /// `socket` carries control messages. `terms`: what it may announce. Made with std::make_shared.
   AgentConnection(Parts parts, tunnel::WebSocketStream& socket, LiveStreams::Token token, std::string peer,
-                  std::string correlation_id, std::size_t max_services);
+                  std::string correlation_id, upstream::AgentRegistry::Terms terms);
   ~AgentConnection() override;
 
   /// Until either side has enough; the WebSocket is closed then. Returns why, in words.
@@ -68,7 +68,7 @@ class AgentConnection final : LiveStreams::Life,
   tunnel::WebSocketStream& socket_;
   const std::string peer_;
   const std::string correlation_id_;
-  const std::size_t max_services_;
+  upstream::AgentRegistry::Terms terms_;
   std::string agent_id_;  // once it has announced itself
   std::unique_ptr<upstream::AgentRegistry::Registration> registration_;
 

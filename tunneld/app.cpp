@@ -78,13 +78,16 @@ std::string url_of(const char* scheme, const asio::ip::tcp::endpoint& endpoint) 
          std::to_string(endpoint.port());
 }
 
-std::string tunnel_keys_body(const ssh::Identity& identity) {
+std::string tunnel_keys_body(const ssh::Identity& identity, const std::vector<ssh::Succession>& successions) {
   const auto& line = identity.public_line();
   const auto type = line.substr(0, line.find(' '));
-  return nlohmann::ordered_json{
+  nlohmann::ordered_json body{
       {"keys", nlohmann::ordered_json::array(
-                   {{{"type", type}, {"fingerprint", identity.fingerprint()}, {"publicKey", line}}})}}
-      .dump();
+                   {{{"type", type}, {"fingerprint", identity.fingerprint()}, {"publicKey", line}}})}};
+  auto& list = body["successions"] = nlohmann::ordered_json::array();
+  for (const auto& one : successions)
+    list.push_back({{"from", one.from}, {"to", one.to}, {"signature", one.signature}});
+  return body.dump();
 }
 
 /// What callers can cause as often as they like, and the operator cannot help: in the log when asked for.
@@ -184,6 +187,11 @@ bool same_far_sides(const Config& before, const Config& after) {
 
 }  // namespace
 
+ssh::KeyFiles key_files(const StateDir& state_dir) {
+  return {state_dir.file(kIdentityFile), state_dir.file("ssh_identity.next"),
+          state_dir.file("ssh_identity.previous"), state_dir.file("ssh_successions.json")};
+}
+
 std::string identity_comment() {
   return "tunneld@" + host_name();
 }
@@ -256,7 +264,7 @@ Result<void> App::build() {
     for (const auto& worker : workers_) bytes += worker->gate().resume_buffer_bytes();
     return bytes;
   };
-  options.agents = [this] { return static_cast<std::uint64_t>(agents_->agents().size()); };
+  options.agents = [this] { return std::uint64_t{agents_->count()}; };
   metrics_ = std::make_unique<admin::Metrics>(std::move(options));
   metrics_->set_slow(config().request.slow);
   auto records = Records::open(config(), state_dir_.path(), instance_id_, *metrics_);
@@ -322,8 +330,16 @@ Result<void> App::build_agents() {
   options.enrolments = state_dir_.file(kAgentsFile);
   options.on_agent = [this](const upstream::AgentInfo& agent, bool connected, std::string_view why) {
     records_->agent_changed(agent, connected, why);
+    // Half-open, they would swallow requests for minutes.
+    if (connected) links_.end_earlier(agent.principal_key, {agent.agent_id, agent.boot_id});
   };
+  // As long as its links may come back: until then it is away, and not unknown.
+  options.remembered = config().link.resume_window;
   options.on_superseded = [this] { metrics_->session_superseded(); };
+  options.on_forgotten = [this](const std::string& agent_id, const std::string& principal_hash,
+                                const std::string& fingerprint, std::string_view by) {
+    records_->agent_forgotten(agent_id, principal_hash, fingerprint, by);
+  };
   auto agents = upstream::AgentRegistry::make(std::move(options));
   if (!agents) return tl::unexpected(agents.error());
   agents_ = std::move(*agents);
@@ -346,7 +362,7 @@ void App::build_workers(std::shared_ptr<const Policy> policy) {
       .health = [this] { return health(); },
       .counts = [this] { return counts(); },
       .log = write_access_log,
-      .tunnel_keys = tunnel_keys_body(*identity_),
+      .tunnel_keys = tunnel_keys_body(*identity_, successions_),
       .draining = draining_,
       .unaudited = records_->unaudited(),
       .links = links_,
@@ -379,6 +395,9 @@ Result<void> App::load_identities() {
   auto own = ssh::Identity::load_or_create(state_dir_.file(kIdentityFile), identity_comment());
   if (!own) return tl::unexpected(own.error());
   identity_ = std::move(*own);
+  auto successions = ssh::read_successions(key_files(state_dir_).successions);
+  if (!successions) return tl::unexpected(successions.error());
+  successions_ = std::move(*successions);
   for (const auto& one : config().upstreams) {
     if (one.identity_file.empty()) continue;
     auto loaded = ssh::Identity::load(one.identity_file);

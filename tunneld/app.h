@@ -15,6 +15,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "common/result.h"
+#include "common/sd_notify.h"
 #include "edge/server.h"
 #include "tunnel/silent_observer.h"
 #include "tunneld/admin/admin_handler.h"
@@ -25,8 +26,8 @@
 #include "tunneld/live_config.h"
 #include "tunneld/memory_return.h"
 #include "tunneld/records.h"
-#include "tunneld/sd_notify.h"
 #include "tunneld/ssh/identity.h"
+#include "tunneld/ssh/successions.h"
 #include "tunneld/state_dir.h"
 #include "tunneld/token_keys.h"
 #include "tunneld/worker.h"
@@ -35,11 +36,14 @@ namespace tunneld {
 
 /// The SSH key pair with which tunneld logs in, in the state directory.
 inline constexpr const char* kIdentityFile = "ssh_identity";
+/// That, and what belongs to its rotation.
+ssh::KeyFiles key_files(const StateDir& state_dir);
 /// "tunneld@<host>".
 std::string identity_comment();
 
 /// Where the configuration comes from, at the start and on SIGHUP.
 using ConfigSource = LiveConfig::Sources;
+using systemd::ServiceManager;
 
 /// The daemon: builds every part once, in order, and takes them down in the opposite one.
 ///
@@ -142,6 +146,7 @@ class App {
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<TokenKeys> keys_;
   std::optional<ssh::Identity> identity_;
+  std::vector<ssh::Succession> successions_;                  // of that key
   std::map<std::string, ssh::Identity> upstream_identities_;  // those with a file of their own
   links::LinkTable links_;
   std::unique_ptr<upstream::AgentRegistry> agents_;

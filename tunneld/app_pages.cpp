@@ -63,6 +63,11 @@ admin::Sources App::admin_sources() {
   };
   sources.connections = [this] { return connections(); };
   sources.agents = [this] { return agents(); };
+  sources.forget_agent = [this](const std::string& hash, const std::string& id) -> tunnel::Served<void> {
+    const auto owner = agents_->enrolled_by(hash, id);
+    if (!owner) return tl::unexpected(upstream::AgentRegistry::not_enrolled(id));
+    return agents_->forget(*owner, id, acting_);
+  };
   sources.diagnostics = [this] { return diagnostics(); };
   sources.log_level = [] { return std::string(logging::to_string(logging::level())); };
   sources.set_log_level = [this](const std::string& level, std::optional<std::chrono::seconds> ttl) {
@@ -224,6 +229,7 @@ Json App::agents() const {
                     {"hostKey", agent.host_key_fingerprint},
                     {"bootId", agent.boot_id},
                     {"services", agent.services},
+                    {"connections", agent.connections},
                     {"sessions", agent.sessions},
                     {"since", admin::rfc3339(agent.since)}});
   const auto total = list.size();

@@ -109,7 +109,18 @@ ExitStatus run(int argc, const char* const* argv, std::ostream& out, std::ostrea
   auto* key_command =
       app.add_subcommand("ssh-key", "Prints the line that upstreams put into authorized_keys.");
   add_config_flags(*key_command, source);
-  key_command->callback([&] { command = [&] { return finish(print_ssh_key(source, out), out, err); }; });
+  bool next_key = false, rotate_key = false;
+  auto* next_flag =
+      key_command->add_flag("--next", next_key, "The key that is to follow; made when missing.");
+  key_command
+      ->add_flag("--rotate", rotate_key, "Puts the next key in the place of tunneld's, for its next start.")
+      ->excludes(next_flag);
+  key_command->callback([&] {
+    command = [&] {
+      const auto which = rotate_key ? SshKey::rotate : next_key ? SshKey::next : SshKey::current;
+      return finish(print_ssh_key(source, which, out, err), out, err);
+    };
+  });
 
   try {
     app.parse(argc, argv);

@@ -11,6 +11,7 @@
 #include "common/sanitizer.h"
 #include "tunneld/access/local_issuer.h"
 #include "tunneld/build.h"
+#include "tunneld/ssh/successions.h"
 
 namespace tunneld {
 namespace {
@@ -85,12 +86,21 @@ Result<void> create_token(const ConfigSource& source, const TokenCreate& options
   return {};
 }
 
-Result<void> print_ssh_key(const ConfigSource& source, std::ostream& out) {
+Result<void> print_ssh_key(const ConfigSource& source, SshKey which, std::ostream& out, std::ostream& err) {
   auto configuration = load_config(source.file, source.overrides);
   if (!configuration) return tl::unexpected(configuration.error());
   auto state_dir = open_state_dir((*configuration)->values);
   if (!state_dir) return tl::unexpected(state_dir.error());
-  auto identity = ssh::Identity::load_or_create(state_dir->file(kIdentityFile), identity_comment());
+  const auto files = key_files(*state_dir);
+  if (which == SshKey::rotate) {
+    auto rotated = ssh::take_next_identity(files, identity_comment());
+    if (!rotated) return tl::unexpected(rotated.error());
+    err << "tunneld shows this key from its next start on, and its agents follow it; the one before is kept "
+           "in "
+        << files.previous.string() << '\n';
+  }
+  auto identity = which == SshKey::next ? ssh::next_identity(files, identity_comment())
+                                        : ssh::Identity::load_or_create(files.identity, identity_comment());
   if (!identity) return tl::unexpected(identity.error());
   out << identity->public_line() << '\n';
   return {};

@@ -32,8 +32,13 @@ struct TokenCreate {
 /// Fails with bad_input when the configuration trusts another issuer: the daemon would refuse it.
 Result<void> create_token(const ConfigSource& source, const TokenCreate& options, std::ostream& out);
 
-/// tunneld's SSH public key as a line for authorized_keys; the identity is made when it is missing.
-Result<void> print_ssh_key(const ConfigSource& source, std::ostream& out);
+enum class SshKey {
+  current,  // the identity is made when it is missing
+  next,     // the one that is to follow, made when it is missing
+  rotate,   // the next one takes the place of the current one, which signs that
+};
+/// tunneld's SSH public key as a line for authorized_keys. `err`: what is to be done after a rotation.
+Result<void> print_ssh_key(const ConfigSource& source, SshKey which, std::ostream& out, std::ostream& err);
 
 /// The version, with the libraries when asked for.
 void print_version(bool with_dependencies, std::ostream& out);

@@ -49,8 +49,9 @@ bool is_failure(const Refusal& why, bool had_channel) {
     case Code::ssh_error:
     case Code::websocket_error:  // it broke off within its head, or does not speak HTTP
     case Code::host_key_mismatch:
-    case Code::outcome_unknown:
-    case Code::no_agent: return true;
+    case Code::outcome_unknown: return true;
+    // Asking costs nothing, and its agent says when it is back: no reason to keep it shut for a minute more.
+    case Code::no_agent: return false;
     case Code::timed_out: return had_channel;
     default: return false;
   }
@@ -137,6 +138,8 @@ tunnel::asio::awaitable<void> Gate::handle(HttpExchange& exchange) {
       co_await serve_agent_session(exchange, visit);
     } else if (path == "/api/tunnel/me" && is_read(head)) {
       co_await serve_me(exchange, visit);
+    } else if (path.starts_with("/api/tunnel/agents/") && head.method == "DELETE") {
+      co_await forget_agent(exchange, visit);
     } else if (auto denied = common_.admission.admit_stranger(visit.address)) {
       co_await refuse(exchange, visit, std::move(denied->refusal));
     } else if (path == "/api/tunnel/health" && is_read(head)) {
@@ -243,10 +246,15 @@ tunnel::Served<access::ConnectionQuotas::Place> Gate::reserve_connection(Visit& 
   const auto limit = tier_of(visit.principal()).connections;
   auto place = common_.connections.reserve(visit.key(), limit);
   if (place) return place;
-  common_.observer.rate_limited("connections", visit.principal().tier);
-  return tl::unexpected(Refusal{Code::too_many_connections,
-                                "the tier allows " + std::to_string(limit) + " connections at a time",
-                                std::chrono::seconds(5)});
+  return tl::unexpected(no_connection_left(visit));
+}
+
+Refusal Gate::no_connection_left(const Visit& visit) const {
+  const auto& principal = visit.principal();
+  common_.observer.rate_limited("connections", principal.tier);
+  return {Code::too_many_connections,
+          "the tier allows " + std::to_string(tier_of(principal).connections) + " connections at a time",
+          std::chrono::seconds(5)};
 }
 
 tunnel::Served<Gate::Breakers::Permit> Gate::ask_breaker(const Visit& visit) const {
@@ -651,8 +659,8 @@ tunnel::asio::awaitable<void> Gate::serve_me(HttpExchange& exchange, Visit& visi
   std::vector<admin::MeAgent> agents;
   if (common_.agents != nullptr)
     for (auto& agent : common_.agents->agents(visit.key()))
-      agents.push_back(
-          {std::move(agent.agent_id), std::move(agent.services), std::move(agent.peer), agent.since});
+      agents.push_back({std::move(agent.agent_id), std::move(agent.services), std::move(agent.peer),
+                        agent.since, agent.connections});
   const admin::MeLimits limits{.requests_per_minute = visit.rate->limit,
                                .requests_remaining = visit.rate->remaining,
                                .connections = tier.connections,

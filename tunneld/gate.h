@@ -67,6 +67,7 @@ struct AccessRecord {
 ///   GET /agent                    an agent's control connection
 ///   GET /agent/session/<ticket>   a link for an SSH transport that an agent was asked for
 ///   GET /api/tunnel/me            what the token's principal may do and has done
+///   DELETE /api/tunnel/agents/<id>  forgets the host key of the principal's own agent
 ///   GET /api/tunnel/health        without a token; counts with the scope tunnel:metrics
 ///   GET /.well-known/tunnel-keys  tunneld's SSH public keys
 /// Threads: all on its own, set_policy() and set_options() too.
@@ -147,6 +148,7 @@ class Gate final : public tunnel::HttpHandler {
                                            admin::Answer answer);
   tunnel::asio::awaitable<void> serve_health(tunnel::HttpExchange& exchange, Visit& visit);
   tunnel::asio::awaitable<void> serve_me(tunnel::HttpExchange& exchange, Visit& visit);
+  tunnel::asio::awaitable<void> forget_agent(tunnel::HttpExchange& exchange, Visit& visit);
   tunnel::asio::awaitable<void> refuse(tunnel::HttpExchange& exchange, Visit& visit, tunnel::Refusal why);
   tunnel::asio::awaitable<tunnel::RelayEnd> relay_stream(tunnel::WebSocketStream& caller,
                                                          tunnel::ByteStream& service, Visit& visit,
@@ -168,6 +170,16 @@ class Gate final : public tunnel::HttpHandler {
   void note_end(Visit& visit, const tunnel::RelayEnd& end) const;
 
   // Links and agents (gate_links.cpp)
+  using Take = std::function<void(std::unique_ptr<tunnel::WebSocketStream>)>;
+  /// let_in(), and the subprotocol; false: answered.
+  tunnel::asio::awaitable<bool> let_in_for(tunnel::HttpExchange& exchange, Visit& visit,
+                                           const char* subprotocol);
+  /// What became of an upgrade, into the visit; whether it came about.
+  static bool note_upgrade(Visit& visit, const Error* failure);
+  /// The WebSocket goes on where `home` runs.
+  static tunnel::asio::awaitable<void> carry_on(tunnel::asio::io_context& home,
+                                                tunnel::HttpExchange& exchange, Visit& visit,
+                                                const char* subprotocol, Take take);
   tunnel::asio::awaitable<void> serve_link(tunnel::HttpExchange& exchange, Visit& visit);
   tunnel::asio::awaitable<void> serve_agent(tunnel::HttpExchange& exchange, Visit& visit);
   tunnel::asio::awaitable<void> serve_agent_session(tunnel::HttpExchange& exchange, Visit& visit);
@@ -194,6 +206,8 @@ class Gate final : public tunnel::HttpHandler {
   /// The service that the caller may use, into the visit.
   std::optional<tunnel::Refusal> find_service(Visit& visit, const std::string& name) const;
   tunnel::Served<access::ConnectionQuotas::Place> reserve_connection(Visit& visit) const;
+  /// Counts the refusal.
+  tunnel::Refusal no_connection_left(const Visit& visit) const;
   tunnel::Served<Breakers::Permit> ask_breaker(const Visit& visit) const;
   void answer_control_message(const std::string& text, LiveStreams::Stream& live,
                               tunnel::WebSocketStream& caller, const Visit& visit) const;

@@ -48,8 +48,12 @@ namespace {
 constexpr const char* kCallerProtocol = "tunnel.v1";
 constexpr const char* kAgentProtocol = "tunnel-agent.v1";
 constexpr std::string_view kSessionPath = "/agent/session/";
+constexpr std::string_view kOwnAgentsPath = "/api/tunnel/agents/";
 /// A caller that was refused reads why.
 constexpr auto kReadOut = 5s;
+/// An agent answers what it is asked: one message for each session that cannot be had, and a crowd of
+/// requests may ask for many at once.
+constexpr unsigned kAgentMessagesPerSecond = 200;
 
 /// One answer for a session that is over, one that never was and somebody else's.
 Refusal no_session() {
@@ -97,18 +101,24 @@ std::shared_ptr<tunnel::WebSocketStream> shared_until_gone(std::unique_ptr<tunne
 class AgentTransport final : public tunnel::ByteStream, LiveStreams::Life {
  public:
   AgentTransport(std::shared_ptr<links::Link> link, const std::shared_ptr<Farewell>& farewell,
-                 links::LinkTable::Place place, Gate& gate, asio::io_context& home, LiveStreams::Token token)
+                 links::LinkTable::Place place, Gate& gate, asio::io_context& home, LiveStreams::Token token,
+                 std::chrono::milliseconds dead_after)
       : LiveStreams::Life(gate.streams(), gate.watch(), std::move(token), nullptr),
         link_(std::move(link)),
         place_(std::move(place)),
         links_(gate.links()),
-        quiet_timer_(home) {
+        dead_after_(dead_after),
+        quiet_timer_(home),
+        window_timer_(home) {
     // It ends when the SSH session does, which is no fault.
     *farewell = {};
     links_.insert(link_.get());
+    link_->on_attached([this](bool attached, std::string_view) { on_carrier(attached); });
+    on_carrier(true);
     begin();
   }
   ~AgentTransport() override {
+    link_->on_attached(nullptr);
     links_.erase(link_.get());
     link_->close();
   }
@@ -140,10 +150,30 @@ class AgentTransport final : public tunnel::ByteStream, LiveStreams::Life {
   /// Its agent shows its newer tokens on its control connection.
   void set_until(Clock::time_point) override {}
 
+  void on_carrier(bool attached) {
+    window_timer_.cancel();
+    const auto lost = std::exchange(socket_, nullptr);
+    if (attached) {
+      if (const auto* carrier = dynamic_cast<Carrier*>(link_->carrier())) socket_ = carrier->socket();
+      return;
+    }
+    if (!lost) return;
+    const auto left = window_left(lost->ending(), link_->window(), dead_after_);
+    if (left == link_->window()) return;
+    window_timer_.expires_after(left);
+    window_timer_.async_wait([this, alive = std::weak_ptr(alive_)](boost::system::error_code error) {
+      if (error || alive.expired() || link_->state() != links::Link::State::detached) return;
+      link_->close();
+    });
+  }
+
   std::shared_ptr<links::Link> link_;
   links::LinkTable::Place place_;
   std::unordered_set<links::Link*>& links_;
+  std::shared_ptr<tunnel::WebSocketStream> socket_;  // that carries it now
+  const std::chrono::milliseconds dead_after_;
   asio::steady_timer quiet_timer_;
+  asio::steady_timer window_timer_;
   Clock::time_point moved_ = Clock::now();
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };
@@ -182,26 +212,65 @@ asio::awaitable<void> take_up(std::weak_ptr<links::Link> known,
                 {"why", why}});
 }
 
+/// That agent of the principal as it is connected now.
+links::LinkTable::Agent connected_agent(const upstream::AgentRegistry& agents, std::string_view principal_key,
+                                        const std::string& agent_id) {
+  for (const auto& info : agents.agents(principal_key))
+    if (info.agent_id == agent_id) return {info.agent_id, info.boot_id};
+  return {agent_id, {}};
+}
+
+/// What an agent's SSH transport is made with.
+struct AgentTerms {
+  links::LinkOptions link;
+  links::LinkTable::Agent agent;
+  std::chrono::milliseconds dead_after;
+};
+
 /// On the thread that wants the agent's SSH transport.
 asio::awaitable<void> hand_over(asio::io_context& home, Gate& gate,
                                 std::shared_ptr<tunnel::WebSocketStream> socket, LiveStreams::Token token,
-                                links::LinkOptions options, links::LinkTable& table,
+                                AgentTerms terms, links::LinkTable& table,
                                 std::function<void(std::unique_ptr<tunnel::ByteStream>)> deliver) {
   auto carrier =
       std::make_unique<Carrier>(std::move(socket), token, Farewell{1002, close_reason(Code::bad_request)});
   const auto farewell = carrier->farewell();
-  const auto link = co_await links::Link::accept(home.get_executor(), std::move(carrier), options);
+  const auto link = co_await links::Link::accept(home.get_executor(), std::move(carrier), terms.link);
   if (!link) {
     logging::warn("link", "an agent's session did not begin", {{"why", link.error().message}});
     co_return;
   }
-  auto place = table.enter(*link, home, token->principal_key);
-  deliver(std::make_unique<AgentTransport>(*link, farewell, std::move(place), gate, home, token));
+  auto place = table.enter(*link, home, token->principal_key, std::move(terms.agent));
+  deliver(std::make_unique<AgentTransport>(*link, farewell, std::move(place), gate, home, token,
+                                           terms.dead_after));
 }
 
 }  // namespace
 
 // Links ---------------------------------------------------------------------------------------------
+
+asio::awaitable<bool> Gate::let_in_for(HttpExchange& exchange, Visit& visit, const char* subprotocol) {
+  const bool admitted = co_await let_in(exchange, visit);
+  if (!admitted) co_return false;
+  auto unknown = check_subprotocol(exchange.request(), subprotocol);
+  if (!unknown) co_return true;
+  co_await turn_away(exchange, visit, std::move(*unknown));
+  co_return false;
+}
+
+bool Gate::note_upgrade(Visit& visit, const Error* failure) {
+  visit.record.status = failure == nullptr ? 101 : 400;
+  if (failure != nullptr) visit.record.why = visit.why = failure->message;
+  return failure == nullptr;
+}
+
+asio::awaitable<void> Gate::carry_on(asio::io_context& home, HttpExchange& exchange, Visit& visit,
+                                     const char* subprotocol, Take take) {
+  const auto accept = acceptance(exchange, visit, subprotocol);
+  note_upgrade(visit, nullptr);
+  const auto carried = co_await exchange.accept_websocket_on(home, accept, std::move(take));
+  if (!carried) note_upgrade(visit, &carried.error());
+}
 
 asio::awaitable<void> Gate::serve_link(HttpExchange& exchange, Visit& visit) {
   const auto& head = exchange.request();
@@ -210,12 +279,8 @@ asio::awaitable<void> Gate::serve_link(HttpExchange& exchange, Visit& visit) {
     co_await turn_away(exchange, visit, std::move(*draining));
     co_return;
   }
-  const bool admitted = co_await let_in(exchange, visit);
+  const bool admitted = co_await let_in_for(exchange, visit, kCallerProtocol);
   if (!admitted) co_return;
-  if (auto unknown = check_subprotocol(head, kCallerProtocol)) {
-    co_await turn_away(exchange, visit, std::move(*unknown));
-    co_return;
-  }
   if (head.find("Tunnel-Session") != nullptr)
     co_await resume_link(exchange, visit, kCallerProtocol);
   else
@@ -230,12 +295,7 @@ asio::awaitable<void> Gate::begin_link(HttpExchange& exchange, Visit& visit) {
   }
   const auto accept = acceptance(exchange, visit, kCallerProtocol);
   auto websocket = co_await exchange.accept_websocket(accept);
-  if (!websocket) {  // answered there
-    visit.record.status = 400;
-    visit.record.why = visit.why = websocket.error().message;
-    co_return;
-  }
-  visit.record.status = 101;
+  if (!note_upgrade(visit, websocket ? nullptr : &websocket.error())) co_return;  // answered there
   const auto gone = std::make_shared<Gone>();
   std::weak_ptr<tunnel::WebSocketStream> held;
   {
@@ -279,19 +339,13 @@ asio::awaitable<void> Gate::resume_link(HttpExchange& exchange, Visit& visit, co
     co_await turn_away(exchange, visit, no_session());
     co_return;
   }
-  const auto accept = acceptance(exchange, visit, subprotocol);
   Returning who{links::to_hex(*id), visit.hash(), visit.address, std::string(visit.record.correlation_id)};
-  std::function<void(std::unique_ptr<tunnel::WebSocketStream>)> take =
-      [found = *found, token = visit.caller.token, count = common_.resumed,
-       who = std::move(who)](std::unique_ptr<tunnel::WebSocketStream> socket) {
-        std::shared_ptr<tunnel::WebSocketStream> shared(std::move(socket));
-        asio::co_spawn(*found.home, take_up(found.link, std::move(shared), token, count, who), end_story);
-      };
-  visit.record.status = 101;
-  const auto carried = co_await exchange.accept_websocket_on(*found->home, accept, std::move(take));
-  if (carried) co_return;
-  visit.record.status = 400;
-  visit.record.why = visit.why = carried.error().message;
+  Take take = [found = *found, token = visit.caller.token, count = common_.resumed,
+               who = std::move(who)](std::unique_ptr<tunnel::WebSocketStream> socket) {
+    std::shared_ptr<tunnel::WebSocketStream> shared(std::move(socket));
+    asio::co_spawn(*found.home, take_up(found.link, std::move(shared), token, count, who), end_story);
+  };
+  co_await carry_on(*found->home, exchange, visit, subprotocol, std::move(take));
 }
 
 asio::awaitable<void> Gate::run_link(std::shared_ptr<TunnelSession> session,
@@ -457,49 +511,58 @@ asio::awaitable<void> Gate::serve_agent(HttpExchange& exchange, Visit& visit) {
     co_await turn_away(exchange, visit, std::move(*unserved));
     co_return;
   }
-  const bool admitted = co_await let_in(exchange, visit);
+  const bool admitted = co_await let_in_for(exchange, visit, kAgentProtocol);
   if (!admitted) co_return;
-  if (auto unknown = check_subprotocol(exchange.request(), kAgentProtocol)) {
-    co_await turn_away(exchange, visit, std::move(*unknown));
+  // All of an agent's connections take one place; what this one is, it says later.
+  auto reserved = common_.connections.reserve(visit.key(), tier_of(visit.principal()).connections);
+  if (!reserved && !common_.agents->has_agents(visit.key())) {
+    co_await turn_away(exchange, visit, no_connection_left(visit));
     co_return;
   }
-  const auto place = reserve_connection(visit);
-  if (!place) {
-    co_await turn_away(exchange, visit, place.error());
-    co_return;
-  }
+  std::shared_ptr<access::ConnectionQuotas::Place> place;
+  if (reserved) place = std::make_shared<access::ConnectionQuotas::Place>(std::move(reserved));
   auto accept = acceptance(exchange, visit, kAgentProtocol);
   accept.control_messages = true;
+  accept.control_messages_per_second = kAgentMessagesPerSecond;
   auto websocket = co_await exchange.accept_websocket(accept);
-  if (!websocket) {  // answered there
-    visit.record.status = 400;
-    visit.record.why = visit.why = websocket.error().message;
-    co_return;
-  }
-  visit.record.status = 101;
+  if (!note_upgrade(visit, websocket ? nullptr : &websocket.error())) co_return;  // answered there
   const ActiveUsers::Stay stay(users_, visit.key());
   common_.users.connection_opened(visit.key(), visit.principal().tier, std::chrono::system_clock::now());
   const auto connection = std::make_shared<AgentConnection>(
       AgentConnection::Parts{io_, streams_, watch_, common_.admission, common_.observer, *common_.agents,
                              common_.superseded},
       **websocket, visit.caller.token, visit.address, std::string(visit.record.correlation_id),
-      tier_of(visit.principal()).forwards);
+      upstream::AgentRegistry::Terms{tier_of(visit.principal()).forwards, std::move(place)});
   const auto end = co_await connection->run();
   common_.users.connection_closed(visit.key(), 0, 0, std::chrono::system_clock::now());
   visit.record.close_code = (*websocket)->ending().code;
   visit.record.why = visit.why = end;
 }
 
+asio::awaitable<void> Gate::forget_agent(HttpExchange& exchange, Visit& visit) {
+  visit.record.door = "agent";
+  if (auto denied = admit(exchange, visit)) {
+    co_await refuse(exchange, visit, std::move(*denied));
+    co_return;
+  }
+  const std::string_view target = exchange.request().target;
+  const std::string id(target.substr(kOwnAgentsPath.size(), target.find('?') - kOwnAgentsPath.size()));
+  tunnel::Served<void> done = tunnel::refuse(Code::unavailable, "this server takes no agents");
+  if (common_.agents != nullptr) done = common_.agents->forget(visit.principal(), id, visit.hash());
+  if (!done) {
+    co_await refuse(exchange, visit, std::move(done.error()));
+    co_return;
+  }
+  admin::Answer answer{.status = 204};
+  co_await serve_page(exchange, visit, std::move(answer));
+}
+
 asio::awaitable<void> Gate::serve_agent_session(HttpExchange& exchange, Visit& visit) {
   visit.record.door = "agent";
   visit.role = "agent";
-  const bool admitted = co_await let_in(exchange, visit);
+  const bool admitted = co_await let_in_for(exchange, visit, kAgentProtocol);
   if (!admitted) co_return;
   const auto& head = exchange.request();
-  if (auto unknown = check_subprotocol(head, kAgentProtocol)) {
-    co_await turn_away(exchange, visit, std::move(*unknown));
-    co_return;
-  }
   if (head.find("Tunnel-Session") != nullptr) {
     co_await resume_link(exchange, visit, kAgentProtocol);
     co_return;
@@ -518,22 +581,17 @@ asio::awaitable<void> Gate::serve_agent_session(HttpExchange& exchange, Visit& v
 
 asio::awaitable<void> Gate::begin_agent_session(HttpExchange& exchange, Visit& visit,
                                                 upstream::AgentRegistry::Claim claim) {
-  const auto accept = acceptance(exchange, visit, kAgentProtocol);
   auto& home = *claim.home;
   auto* gate = common_.gate_on ? common_.gate_on(home) : this;
-  std::function<void(std::unique_ptr<tunnel::WebSocketStream>)> take =
-      [&home, gate, deliver = std::move(claim.deliver), token = visit.caller.token,
-       options = link_options(options_.link),
-       &table = common_.links](std::unique_ptr<tunnel::WebSocketStream> socket) {
-        std::shared_ptr<tunnel::WebSocketStream> shared(std::move(socket));
-        asio::co_spawn(home, hand_over(home, *gate, std::move(shared), token, options, table, deliver),
-                       end_story);
-      };
-  visit.record.status = 101;
-  const auto carried = co_await exchange.accept_websocket_on(home, accept, std::move(take));
-  if (carried) co_return;
-  visit.record.status = 400;
-  visit.record.why = visit.why = carried.error().message;
+  AgentTerms terms{link_options(options_.link), connected_agent(*common_.agents, visit.key(), claim.agent_id),
+                   options_.dead_after};
+  Take take = [&home, gate, deliver = std::move(claim.deliver), token = visit.caller.token,
+               terms = std::move(terms),
+               &table = common_.links](std::unique_ptr<tunnel::WebSocketStream> socket) {
+    std::shared_ptr<tunnel::WebSocketStream> shared(std::move(socket));
+    asio::co_spawn(home, hand_over(home, *gate, std::move(shared), token, terms, table, deliver), end_story);
+  };
+  co_await carry_on(home, exchange, visit, kAgentProtocol, std::move(take));
 }
 
 }  // namespace tunneld

@@ -188,6 +188,16 @@ void Records::agent_changed(const upstream::AgentInfo& agent, bool connected, st
                          {"why", why}});
 }
 
+void Records::agent_forgotten(const std::string& agent_id, const std::string& principal_hash,
+                              const std::string& fingerprint, std::string_view by) {
+  logging::warn("agent", "an agent's host key was forgotten",
+                {{"agent", agent_id}, {"principal", principal_hash}, {"host_key", fingerprint}, {"by", by}});
+  if (audit_)
+    audit_->write(
+        "agent.forgotten",
+        {{"agent", agent_id}, {"principal", principal_hash}, {"host_key", fingerprint}, {"by", by}});
+}
+
 void Records::agent_superseded(const std::string& agent_id, const std::string& principal_hash) {
   logging::warn("agent", "an agent's connection was replaced by a newer one",
                 {{"agent", agent_id}, {"principal", principal_hash}});

@@ -46,6 +46,9 @@ class Records {
   void limit_met(std::string_view scope, const tunnel::Principal& principal, const std::string& address);
 
   void agent_changed(const upstream::AgentInfo& agent, bool connected, std::string_view why);
+  /// Its owner or an operator (`by`: a principal's hash) has made tunneld forget its host key.
+  void agent_forgotten(const std::string& agent_id, const std::string& principal_hash,
+                       const std::string& fingerprint, std::string_view by);
   void agent_superseded(const std::string& agent_id, const std::string& principal_hash);
 
   void configure(const Config& config);

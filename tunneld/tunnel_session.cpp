@@ -135,6 +135,13 @@ asio::awaitable<Result<void>> Carrier::shutdown_write() {
   co_return Result<void>{};
 }
 
+std::chrono::milliseconds window_left(const tunnel::WebSocketStream::Ending& ending,
+                                      std::chrono::milliseconds window,
+                                      std::chrono::milliseconds dead_after) {
+  if (ending.by_peer || ending.code != kSilent) return window;
+  return std::max(window - dead_after, std::chrono::milliseconds::zero());
+}
+
 asio::awaitable<void> read_out(tunnel::ByteStream& stream, tunnel::DeadlineWatch& watch,
                                std::chrono::milliseconds limit) {
   const Patience patience(watch, limit, stream);
@@ -167,6 +174,13 @@ tunnel::Served<StreamOpening> parse_stream_opening(std::string_view line) {
   if (id != json->end() && id->is_string() && is_correlation_id(id->get<std::string>()))
     opening.correlation_id = id->get<std::string>();
   return opening;
+}
+
+tunnel::Served<LiveStreams::Token> renewed_token(const Admission& admission, const tunnel::Principal& before,
+                                                 std::string_view message, const std::string& peer) {
+  const auto parsed = tunnel::parse_control_message(message);
+  if (!parsed) return tl::unexpected<Refusal>(parsed.error());
+  return admission.renew(before, parsed->token, peer);
 }
 
 std::string error_control_message(const Refusal& why, std::string_view correlation_id) {
@@ -214,12 +228,12 @@ asio::awaitable<void> TunnelSession::run() {
   link_->on_attached([weak](bool attached, std::string_view) {
     if (const auto self = weak.lock()) self->on_carrier(attached);
   });
-  link_->on_over([weak](std::string_view why) {
+  link_->on_over([weak](std::string_view) {
     const auto self = weak.lock();
     if (!self) return;
     self->place_ = {};
     // The client's own goodbye is answered with a plain one; else it broke the rules.
-    if (self->farewell_ && !self->stop_ && why.starts_with("the peer ended")) *self->farewell_ = {};
+    if (self->farewell_ && !self->stop_ && self->link_->ended_by_peer()) *self->farewell_ = {};
   });
   mux_.on_stream([weak](std::unique_ptr<tunnel::ByteStream> stream) {
     if (const auto self = weak.lock()) self->on_stream(std::move(stream));
@@ -332,7 +346,8 @@ void TunnelSession::on_carrier_lost() {
   close_code_ = ending.code;
   // A WebSocket that one side has closed on purpose is not one that broke: nobody will come back.
   auto how = How::finished;
-  if (!ending.by_peer && ending.code == kSilent) return shorten_window();
+  const auto left = window_left(ending, link_->window(), options_.dead_after);
+  if (left < link_->window()) return shorten_window(left);
   if (ending.by_peer && ending.code != 1000) return;
   if (!ending.by_peer) {
     if (ending.code == 1008)
@@ -351,8 +366,7 @@ void TunnelSession::on_carrier_lost() {
   });
 }
 
-void TunnelSession::shorten_window() {
-  const auto left = std::max(link_->window() - options_.dead_after, std::chrono::milliseconds::zero());
+void TunnelSession::shorten_window(std::chrono::milliseconds left) {
   window_timer_.expires_after(left);
   window_timer_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
     const auto self = weak.lock();
@@ -456,14 +470,12 @@ void TunnelSession::on_control_line(std::string_view line) {
   }
   if (++in_control_second_ > kControlLinesPerSecond)
     return reject(1008, Code::rate_limited, "too many control messages");
-  const auto refuse_it = [this](const Refusal& why) {
-    parts_.observer.error_answered(why.code);
-    post_control(error_control_message(why, caller_.correlation_id));
-  };
-  const auto message = tunnel::parse_control_message(line);
-  if (!message) return refuse_it(message.error());
-  auto renewed = parts_.admission.renew(token()->principal, message->token, caller_.address);
-  if (!renewed) return refuse_it(renewed.error());
+  auto renewed = renewed_token(parts_.admission, token()->principal, line, caller_.address);
+  if (!renewed) {
+    parts_.observer.error_answered(renewed.error().code);
+    post_control(error_control_message(renewed.error(), caller_.correlation_id));
+    return;
+  }
   refresh(std::move(*renewed));
   post_control(tunnel::auth_ok_message(token()->principal.expires_at));
 }

@@ -55,6 +55,10 @@ class Carrier final : public tunnel::ByteStream {
                                                    std::span<const std::byte> body) override {
     return socket_->write_both(head, body);
   }
+  tunnel::asio::awaitable<Result<void>> write_pieces(
+      std::span<const std::span<const std::byte>> pieces) override {
+    return socket_->write_pieces(pieces);
+  }
   tunnel::asio::awaitable<Result<void>> shutdown_write() override;
   void close() noexcept override { socket_->close(); }
 
@@ -63,6 +67,11 @@ class Carrier final : public tunnel::ByteStream {
   LiveStreams::Token token_;
   std::shared_ptr<Farewell> farewell_;
 };
+
+/// How much is left of the window of a link whose carrier ended like that: what its peer had been silent for
+/// before it was given up (`dead_after`) counts too, so that nobody is waited for longer than the window.
+std::chrono::milliseconds window_left(const tunnel::WebSocketStream::Ending& ending,
+                                      std::chrono::milliseconds window, std::chrono::milliseconds dead_after);
 
 /// Reads what a peer still sends, for at most `limit`: resetting a stream at once may cost it our last words.
 tunnel::asio::awaitable<void> read_out(tunnel::ByteStream& stream, tunnel::DeadlineWatch& watch,
@@ -78,6 +87,10 @@ inline constexpr std::size_t kMaxOpeningBytes = 4096;
 /// `line` without its end. Strict JSON, fields we do not know are ignored. Refuses with bad_request, naming
 /// the field, and with service_denied for a name that no service can have.
 tunnel::Served<StreamOpening> parse_stream_opening(std::string_view line);
+
+/// The newer token that an auth.refresh message shows; refuses any other message, and whom admission refuses.
+tunnel::Served<LiveStreams::Token> renewed_token(const Admission& admission, const tunnel::Principal& before,
+                                                 std::string_view message, const std::string& peer);
 
 /// The one error body as a control message: {"type":"error","error":{...}}, without a line's end.
 std::string error_control_message(const tunnel::Refusal& why, std::string_view correlation_id);
@@ -181,7 +194,7 @@ class TunnelSession final : LiveStreams::Life,
   void on_control_line(std::string_view line);
   void on_carrier(bool attached);
   void on_carrier_lost();
-  void shorten_window();
+  void shorten_window(std::chrono::milliseconds left);
   /// Ends it for what the caller did.
   void reject(std::uint16_t close_code, tunnel::Code code, std::string why);
   void end(How how, std::string why, Farewell farewell);

@@ -26,7 +26,7 @@ std::string host_key() {
 /// An agent's end of a control connection.
 struct Agent {
   Agent(tests::SessionLab& in, upstream::AgentRegistry& registry, const std::string& subject,
-        std::chrono::seconds lifetime = 1h, std::size_t max_services = 5)
+        std::chrono::seconds lifetime = 1h, std::size_t max_services = 5, bool has_place = true)
       : lab(in) {
     auto [near, far] = memory_streams(lab.io.get_executor());
     peer = std::move(far);
@@ -34,7 +34,8 @@ struct Agent {
     connection = std::make_shared<AgentConnection>(
         AgentConnection::Parts{lab.io, *lab.streams, lab.watch, *lab.admission, lab.observer, registry,
                                [this](const std::string& agent, const std::string&) { superseded = agent; }},
-        *socket, lab.caller(subject, lifetime).token, "192.0.2.1:5000", "corr", max_services);
+        *socket, lab.caller(subject, lifetime).token, "192.0.2.1:5000", "corr",
+        upstream::AgentRegistry::Terms{max_services, has_place ? std::make_shared<int>() : nullptr});
     boost::asio::co_spawn(lab.io, connection->run(), [this](std::exception_ptr failure, std::string how) {
       EXPECT_FALSE(failure);
       ended = std::move(how);
@@ -47,12 +48,14 @@ struct Agent {
     connection.reset();
   }
   void tell(const std::string& text) const { state->on_control(text); }
-  void announce(const std::string& boot = std::string(32, '1'), const std::string& key = host_key()) const {
+  void announce(const std::string& boot = std::string(32, '1'), const std::string& key = host_key(),
+                unsigned slot = 0) const {
     tell(json{{"type", "announce"},
               {"agentId", "office"},
               {"bootId", boot},
               {"user", "tunnel"},
               {"hostKey", key},
+              {"slot", slot},
               {"services", {{{"name", "web"}, {"target", "127.0.0.1:80"}}}}}
              .dump());
   }
@@ -130,6 +133,28 @@ TEST_F(AgentDoor, ANewerBootTakesTheOldOnesPlace) {
   EXPECT_TRUE(first.closes_with(4409)) << first.state->close_code;
   EXPECT_EQ(first.superseded, "office");
   EXPECT_EQ(registry->agents().size(), 1U);
+}
+
+TEST_F(AgentDoor, AFurtherConnectionOfTheSameBootStandsBesideTheFirst) {
+  Agent first(*this, *registry, "ann");
+  first.announce();
+  Agent second(*this, *registry, "ann", 1h, 5, false);
+  second.announce(std::string(32, '1'), host_key(), 1);
+  EXPECT_EQ(second.last()["type"], "announced");
+  EXPECT_FALSE(first.ended);
+  ASSERT_EQ(registry->agents().size(), 1U);
+  EXPECT_EQ(registry->agents()[0].connections, 2U);
+  first.peer->close();
+  ASSERT_TRUE(run_until([&] { return first.ended.has_value(); }));
+  EXPECT_NE(registry->find(caller("ann").principal(), "web"), nullptr) << "the other is there";
+}
+
+TEST_F(AgentDoor, AnAgentThatFindsNoPlaceIsToldToComeLater) {
+  Agent agent(*this, *registry, "ann", 1h, 5, false);
+  agent.announce();
+  EXPECT_EQ(agent.last()["error"]["code"], "TUNNEL_012");
+  EXPECT_TRUE(agent.closes_with(4429)) << agent.state->close_code;
+  EXPECT_EQ(registry->agents().size(), 0U);
 }
 
 TEST_F(AgentDoor, ItsTokensEndIsItsOwn) {

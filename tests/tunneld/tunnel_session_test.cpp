@@ -69,6 +69,22 @@ TEST(StreamOpening, IsRefusedWhenItMeansNothing) {
   }
 }
 
+TEST(WindowLeft, CountsTheSilenceBeforeAPeerWasGivenUp) {
+  struct Row {
+    const char* how;
+    tunnel::WebSocketStream::Ending ending;
+    std::chrono::seconds window, left;
+  };
+  const Row rows[] = {
+      {"declared dead", {4408, false}, 60s, 15s},
+      {"declared dead, and the window is shorter than that takes", {4408, false}, 30s, 0s},
+      {"broken", {1006, true}, 60s, 60s},
+      {"it declared us dead, so it lives", {4408, true}, 60s, 60s},
+      {"closed for another reason", {1001, false}, 60s, 60s},
+  };
+  for (const auto& row : rows) EXPECT_EQ(window_left(row.ending, row.window, 45s), row.left) << row.how;
+}
+
 TEST(ErrorControlMessage, HoldsTheOneErrorBody) {
   const auto message = json::parse(error_control_message({Code::bad_request, "why"}, "corr"));
   EXPECT_EQ(message["type"], "error");

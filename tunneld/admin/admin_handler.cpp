@@ -125,6 +125,7 @@ const AdminHandler::Page* AdminHandler::find(std::string_view path, std::string&
       Page{"/api/tunnel/circuit-breakers/{id}/reset", true, "POST", nullptr, &H::reset_breaker},
       Page{"/api/tunnel/connections", true, "GET, HEAD", &H::connections_page, nullptr},
       Page{"/api/tunnel/agents", true, "GET, HEAD", &H::agents_page, nullptr},
+      Page{"/api/tunnel/agents/forget", true, "POST", nullptr, &H::forget_agent},
       Page{"/api/tunnel/connections/{id}", true, "DELETE", nullptr, &H::close_connection},
       Page{"/api/tunnel/drain", true, "POST", nullptr, &H::drain},
       Page{"/api/tunnel/events", true, "GET, HEAD", &H::events_page, nullptr},

@@ -59,6 +59,9 @@ struct Sources {
   std::function<tunnel::Served<tunnel::Principal>(const tunnel::RequestHead&)> authenticate;
   std::function<nlohmann::ordered_json()> connections;
   std::function<nlohmann::ordered_json()> agents;
+  /// Of the principal with that hash.
+  std::function<tunnel::Served<void>(const std::string& principal_hash, const std::string& agent_id)>
+      forget_agent;
   std::function<nlohmann::ordered_json()> diagnostics;
   /// One of ERROR WARN INFO DEBUG TRACE.
   std::function<std::string()> log_level;
@@ -175,6 +178,7 @@ class AdminHandler final : public tunnel::HttpHandler {
   Answer drain(Call& call, const nlohmann::json& body);
   Answer revoke(Call& call, const nlohmann::json& body);
   Answer pardon(Call& call, const nlohmann::json& body);
+  Answer forget_agent(Call& call, const nlohmann::json& body);
 
   Sources sources_;
   EventStreams streams_;

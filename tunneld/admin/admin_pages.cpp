@@ -404,6 +404,21 @@ Answer AdminHandler::revoke(Call& call, const nlohmann::json& body) {
   return {.status = 201, .body = text_of(revocation_json(entry))};
 }
 
+Answer AdminHandler::forget_agent(Call& call, const nlohmann::json& body) {
+  constexpr std::array<std::string_view, 2> kKnown{"agentId", "principal"};
+  Problems problems;
+  Fields fields(body, kKnown, problems);
+  const auto id = fields.text("agentId", kMaxText).value_or("");
+  const auto whose = fields.text("principal", kMaxText).value_or("");
+  if (body.is_object())
+    for (const auto* name : {"agentId", "principal"})
+      if (!fields.has(name)) problems.push_back(std::string(name) + ": missing");
+  if (!problems.empty()) return bad_request(call, std::move(problems));
+  const auto done = sources_.forget_agent(whose, id);
+  if (!done) return refusal(call, done.error(), {done.error().message});
+  return {.status = 204};
+}
+
 Answer AdminHandler::pardon(Call& call, const nlohmann::json&) {
   if (!tunnel::Address::parse(call.id))
     return bad_request(call, {"address: an IPv4 or IPv6 address is wanted"});

@@ -48,7 +48,8 @@ Json me_body(const tunnel::Principal& principal, const std::optional<UserTable::
     own.push_back({{"agentId", agent.agent_id},
                    {"services", agent.services},
                    {"since", rfc3339(agent.since)},
-                   {"peer", agent.peer}});
+                   {"peer", agent.peer},
+                   {"connections", agent.connections}});
   return body;
 }
 

@@ -31,6 +31,7 @@ struct MeAgent {
   std::vector<std::string> services;
   std::string peer;
   std::chrono::system_clock::time_point since{};
+  std::size_t connections = 1;
 };
 
 /// {"requests","errors","successRate","meanMs","bytesIn","bytesOut","openConnections","firstSeen","lastSeen"}
@@ -39,7 +40,8 @@ nlohmann::ordered_json usage_json(const UserTable::Usage& usage);
 /// Body of /api/tunnel/me, about the caller alone:
 /// {"timestamp","principal","subject","issuer","tier","scopes","tokenExpires","usage":{...} or null,
 /// "limits":{"requestsPerMinute":{"limit","remaining"} or null,"connections":{"limit","open"},
-/// "queue":{"limit","waiting","level"}},"agents":[{"agentId","services","since","peer"}]}
+/// "queue":{"limit","waiting","level"}},"agents":[{"agentId","services","since","peer",
+/// "connections"}]}
 nlohmann::ordered_json me_body(const tunnel::Principal& principal,
                                const std::optional<UserTable::Usage>& usage, const MeLimits& limits,
                                const std::vector<MeAgent>& agents = {});

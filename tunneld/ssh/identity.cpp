@@ -157,6 +157,41 @@ Result<std::string> public_key_blob(std::string_view line) {
   return blob;
 }
 
+Result<std::string> Identity::sign(std::string_view message) const {
+  constexpr std::size_t kSeedBytes = 32;
+  const auto none = [this] {
+    return fail(Error::Kind::bad_input,
+                "the SSH key " + fingerprint_ + " is no Ed25519 key, which could sign");
+  };
+  auto begin = private_text_.find(kBegin);
+  const auto end = private_text_.find(kEnd);
+  if (begin == std::string::npos || end == std::string::npos || end < begin) return none();
+  begin += std::strlen(kBegin);
+  const std::string bytes = from_base64(private_text_.substr(begin, end - begin));
+  if (!bytes.starts_with(kMagic)) return none();
+  Cursor cursor(std::string_view(bytes).substr(kMagic.size()));
+  std::string_view skipped, secret, type, pair;
+  std::uint32_t number = 0;
+  const bool whole = cursor.string(skipped) && cursor.string(skipped) && cursor.string(skipped) &&
+                     cursor.u32(number) && cursor.string(skipped) && cursor.string(secret);
+  Cursor inside(secret);
+  if (!whole || !inside.u32(number) || !inside.u32(number) || !inside.string(type) || type != "ssh-ed25519" ||
+      !inside.string(skipped) || !inside.string(pair) || pair.size() < kSeedBytes)
+    return none();
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr,
+                                   reinterpret_cast<const unsigned char*>(pair.data()), kSeedBytes),
+      &EVP_PKEY_free);
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
+  std::string signature(64, '\0');
+  std::size_t size = signature.size();
+  if (!key || !context || EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) != 1 ||
+      EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(signature.data()), &size,
+                     reinterpret_cast<const unsigned char*>(message.data()), message.size()) != 1)
+    return fail(Error::Kind::bug, "OpenSSL could not sign with the SSH key " + fingerprint_);
+  return base64(signature);
+}
+
 Result<Identity> Identity::load(const std::filesystem::path& path) {
   auto bad = [&](const std::string& what) {
     return fail(Error::Kind::bad_input, path.string() + ": " + what);

@@ -24,6 +24,8 @@ class Identity {
   const std::string& public_line() const { return public_line_; }
   /// "SHA256:…" of the public key, as ssh-keygen -l prints it.
   const std::string& fingerprint() const { return fingerprint_; }
+  /// Ed25519's signature of `message` (RFC 8032), in base64. bad_input for a key of another type.
+  Result<std::string> sign(std::string_view message) const;
   /// The private key file's text. A secret.
   const std::string& private_text() const { return private_text_; }
 

@@ -127,6 +127,11 @@ tunnel::Served<Announcement> parse_announcement(std::string_view text) {
                                                         {"hostKey", &announcement.host_key}};
   for (const auto& [name, into] : texts)
     if (!take_text(*parsed, name, *into)) return bad(std::string(name) + " must be text");
+  if (const auto slot = parsed->find("slot"); slot != parsed->end()) {
+    if (!slot->is_number_unsigned() || slot->get<std::uint64_t>() >= kMostAgentConnections)
+      return bad("slot must be 0 to " + std::to_string(kMostAgentConnections - 1));
+    announcement.slot = slot->get<unsigned>();
+  }
   const auto services = parsed->find("services");
   if (services == parsed->end() || !services->is_array()) return bad("services must be a list");
   for (std::size_t at = 0; at < services->size(); ++at) {

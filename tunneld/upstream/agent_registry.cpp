@@ -1,22 +1,18 @@
 #include "tunneld/upstream/agent_registry.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <utility>
 
-#include <openssl/rand.h>
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
-
 #include "common/log.h"
 #include "common/utf8.h"
-#include "tunnel/wakeup.h"
 #include "tunneld/ssh/identity.h"
 #include "tunneld/upstream/agent_announcement.h"
 #include "tunneld/upstream/agent_enrolments.h"
+#include "tunneld/upstream/agent_owners.h"
 
 namespace tunneld::upstream {
 namespace {
@@ -35,154 +31,11 @@ constexpr std::size_t kMaxEnrolments = 100'000;
 constexpr std::chrono::seconds kTryAgainAfter{60};
 // An agent that starts anew more often than that, without ever having gone, may be superseded by its past.
 constexpr std::size_t kBootsRemembered = 16;
-constexpr std::size_t kMaxReasonBytes = 200;
 
-Refusal not_connected(const std::string& agent_id) {
-  return {Code::no_agent, "agent " + agent_id + " is not connected"};
+Refusal no_place(const std::string& agent_id) {
+  return {Code::too_many_connections,
+          "agent " + agent_id + ": its owner holds as many connections as the tier allows"};
 }
-
-std::string random_ticket() {
-  std::array<unsigned char, 16> bytes{};
-  if (RAND_bytes(bytes.data(), bytes.size()) != 1) return {};
-  static constexpr char kHex[] = "0123456789abcdef";
-  std::string text;
-  for (const unsigned char byte : bytes) text.append({kHex[byte >> 4], kHex[byte & 15]});
-  return text;
-}
-
-using SessionCount = std::shared_ptr<std::atomic<std::size_t>>;
-
-/// A transport that counts among its agent's sessions while it is there.
-class CountedStream final : public tunnel::ByteStream {
- public:
-  CountedStream(std::unique_ptr<tunnel::ByteStream> stream, SessionCount count)
-      : stream_(std::move(stream)), count_(std::move(count)) {
-    count_->fetch_add(1, std::memory_order_relaxed);
-  }
-  ~CountedStream() override { count_->fetch_sub(1, std::memory_order_relaxed); }
-
-  asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into) override {
-    return stream_->read(into);
-  }
-  bool readable() const noexcept override { return stream_->readable(); }
-  asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override {
-    return stream_->write(bytes);
-  }
-  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
-                                           std::span<const std::byte> body) override {
-    return stream_->write_both(head, body);
-  }
-  asio::awaitable<Result<void>> shutdown_write() override { return stream_->shutdown_write(); }
-  void close() noexcept override { stream_->close(); }
-
- private:
-  const std::unique_ptr<tunnel::ByteStream> stream_;
-  const SessionCount count_;
-};
-
-/// One who waits for a transport. Touched on its home's thread only; others hold it weakly.
-struct Wait {
-  tunnel::Wakeup wakeup;
-  std::unique_ptr<tunnel::ByteStream> stream;
-  std::optional<Refusal> refusal;
-  bool abandoned = false;
-
-  bool done() const { return stream || refusal; }
-  void finish(std::unique_ptr<tunnel::ByteStream> got, std::optional<Refusal> why) {
-    if (done() || abandoned) return;
-    stream = std::move(got);
-    refusal = std::move(why);
-    wakeup.notify();
-  }
-};
-
-void refuse_later(asio::io_context& home, std::weak_ptr<Wait> wait, Refusal why) {
-  asio::post(home, [wait = std::move(wait), why = std::move(why)]() mutable {
-    if (const auto late = wait.lock()) late->finish(nullptr, std::move(why));
-  });
-}
-
-/// The way of a transport to who waits for it, as Claim::deliver.
-class Delivery {
- public:
-  Delivery(asio::io_context& home, std::weak_ptr<Wait> wait, SessionCount count, Refusal otherwise)
-      : home_(home), wait_(std::move(wait)), count_(std::move(count)), otherwise_(std::move(otherwise)) {}
-  Delivery(const Delivery&) = delete;
-  Delivery& operator=(const Delivery&) = delete;
-  ~Delivery() {
-    if (!delivered_) refuse_later(home_, std::move(wait_), std::move(otherwise_));
-  }
-
-  void deliver(std::unique_ptr<tunnel::ByteStream> stream) {
-    if (std::exchange(delivered_, true)) return;
-    if (const auto wait = wait_.lock())
-      wait->finish(std::make_unique<CountedStream>(std::move(stream), count_), std::nullopt);
-  }
-
- private:
-  asio::io_context& home_;
-  std::weak_ptr<Wait> wait_;
-  SessionCount count_;
-  Refusal otherwise_;
-  bool delivered_ = false;
-};
-
-/// A connected agent.
-struct Agent {
-  AgentInfo info;  // without sessions
-  std::vector<std::shared_ptr<const tunnel::Service>> services;
-  std::shared_ptr<Control> control;
-  std::uint64_t serial = 0;  // of the connection
-  std::uint64_t rank = 0;    // of the agent among its principal's: the serial of its first connection
-  std::size_t max_services = 0;
-  SessionCount sessions = std::make_shared<std::atomic<std::size_t>>(0);
-  std::vector<std::string> boots_before;
-
-  void take(const Announcement& announcement) {
-    info.user = announcement.user;
-    info.services.clear();
-    services.clear();
-    for (const auto& each : announcement.services) {
-      info.services.push_back(each.name);
-      // Only its principal finds it, so whoever finds it may use it.
-      services.push_back(std::make_shared<const tunnel::Service>(
-          tunnel::Service{each.name, "agent:" + info.agent_id, each.host, each.port, {"*"}}));
-    }
-  }
-  AgentInfo look() const {
-    AgentInfo now = info;
-    now.sessions = sessions->load(std::memory_order_relaxed);
-    return now;
-  }
-};
-
-/// A principal with agents.
-struct Owner {
-  std::map<std::string, Agent, std::less<>> agents;
-  /// Of two agents with a service of the same name the one that was there first serves it.
-  std::map<std::string, std::shared_ptr<const tunnel::Service>, std::less<>> services;
-
-  void index() {
-    std::vector<const Agent*> oldest_first;
-    for (const auto& [id, agent] : agents) oldest_first.push_back(&agent);
-    std::sort(oldest_first.begin(), oldest_first.end(),
-              [](const Agent* a, const Agent* b) { return a->rank < b->rank; });
-    services.clear();
-    for (const Agent* agent : oldest_first)
-      for (const auto& service : agent->services) services.emplace(service->name, service);
-  }
-};
-
-/// A transport that was asked for and has not come yet.
-struct Opening {
-  std::string principal_key;
-  std::string agent_id;
-  std::uint64_t serial = 0;  // of the connection that was asked
-  SessionCount sessions;
-  asio::io_context* home = nullptr;
-  std::weak_ptr<Wait> wait;
-  Clock::time_point expires;
-};
 
 }  // namespace
 
@@ -202,23 +55,27 @@ struct AgentRegistry::Impl {
   /// The agent of that connection, if it has not been superseded.
   Agent* connected(const std::string& principal_key, const std::string& agent_id, std::uint64_t serial) {
     Agent* const found = agent(principal_key, agent_id);
-    return found != nullptr && found->serial == serial ? found : nullptr;
+    return found != nullptr && found->has(serial) ? found : nullptr;
   }
   std::optional<Refusal> judge(const Agent& agent, bool enrolled, std::size_t enrolments_of_principal);
   tunnel::Served<void> enrol(const tunnel::Principal& principal, const Agent& agent);
-  /// The serial of its connection.
+  /// `agent` with the one connection that is new; the serial of that. 0: it has no place, and needs one.
   std::uint64_t connect(Agent agent, Told& told);
+  /// Of the same boot.
+  void join(Agent& there, Agent&& agent, Told& told);
+  /// In place of an earlier boot.
+  void supersede(Agent& there, Agent&& agent, Told& told);
   void disconnect(const std::string& principal_key, const std::string& agent_id, std::uint64_t serial);
-  std::vector<Opening> take_openings(std::uint64_t serial);
-  std::optional<Opening> take_opening(std::string_view principal_key, std::string_view ticket);
   void tell(const Told& told) const;
 
   const Options options;
-  std::mutex enrolling;  // around judging an announcement and enrolling its agent; taken before `mutex`
+  const std::shared_ptr<AgentTickets> tickets = std::make_shared<AgentTickets>();
+  mutable std::mutex
+      enrolling;  // around judging an announcement and enrolling its agent; taken before `mutex`
   AgentEnrolments enrolments;
   mutable std::mutex mutex;  // for everything below
   std::map<std::string, Owner, std::less<>> owners;
-  std::map<std::string, Opening, std::less<>> openings;  // by ticket
+  Absences absences{options.remembered};
   std::size_t agents = 0;
   std::uint64_t last_serial = 0;
   bool callbacks = true;  // until the registry is gone
@@ -229,18 +86,29 @@ struct AgentRegistry::Impl::Told {
   std::optional<AgentInfo> gone;
   std::string_view why_gone;
   std::optional<AgentInfo> come;
-  std::shared_ptr<Control> superseded;
-  std::vector<Opening> lost;
+  std::vector<std::shared_ptr<Control>> superseded;
+  std::uint64_t lost = 0;  // the start of an agent that is over
+  std::shared_ptr<Control> joined;
+  std::vector<std::string> still_wanted;  // tickets that the one who joined may not have heard of
+  std::shared_ptr<void> place;            // given back
   bool callbacks = true;
 };
 
+namespace {
+
+std::string session_open(const std::string& ticket) {
+  return R"({"type":"session.open","ticket":")" + ticket + "\"}";
+}
+
+}  // namespace
+
 void AgentRegistry::Impl::tell(const Told& told) const {
-  if (told.superseded) told.superseded->close(kSupersededCloseCode, kSupersededReason);
-  for (const auto& opening : told.lost)
-    refuse_later(*opening.home, opening.wait, not_connected(opening.agent_id));
+  for (const auto& control : told.superseded) control->close(kSupersededCloseCode, kSupersededReason);
+  if (told.lost != 0) tickets->lose(told.lost);
+  for (const auto& ticket : told.still_wanted) told.joined->send(session_open(ticket));
   if (!told.callbacks) return;
   if (told.gone && options.on_agent) options.on_agent(*told.gone, false, told.why_gone);
-  if (told.superseded && options.on_superseded) options.on_superseded();
+  if (!told.superseded.empty() && options.on_superseded) options.on_superseded();
   if (told.come && options.on_agent) options.on_agent(*told.come, true, "");
 }
 
@@ -259,13 +127,15 @@ std::optional<Refusal> AgentRegistry::Impl::judge(const Agent& agent, bool enrol
     if (std::find(boots.begin(), boots.end(), agent.info.boot_id) == boots.end()) return std::nullopt;
     return Refusal{Code::unavailable, "agent " + id + " has been started anew and is connected"};
   }
+  if (!agent.place) return no_place(id);
   if (agents >= options.max_agents) return full("agent " + id + ": too many agents are connected");
   if (owner != owners.end() && owner->second.agents.size() >= options.max_agents_per_principal)
     return full("agent " + id + ": its principal has too many agents");
   if (enrolled) return std::nullopt;
   if (enrolments_of_principal >= options.max_agents_per_principal * kEnrolmentsPerAgentPlace)
-    return full("agent " + id + ": its principal has enrolled too many agents; take old ones out of " +
-                options.enrolments.string());
+    return full("agent " + id +
+                ": its principal has enrolled too many agents; forget old ones: "
+                "tunnelctl agents forget ID");
   return std::nullopt;
 }
 
@@ -274,10 +144,12 @@ tunnel::Served<void> AgentRegistry::Impl::enrol(const tunnel::Principal& princip
   const auto& info = agent.info;
   const std::string* const known = enrolments.fingerprint(principal, info.agent_id);
   if (known != nullptr && *known != info.host_key_fingerprint)
-    return refuse(Code::host_key_mismatch,
-                  "agent " + info.agent_id + " showed host key " + info.host_key_fingerprint +
-                      ", but it is enrolled with " + *known +
-                      "; was it set up anew? Give it its old keys back or another id");
+    return refuse(
+        Code::host_key_mismatch,
+        "agent " + info.agent_id + " showed host key " + info.host_key_fingerprint +
+            ", but it is enrolled with " + *known +
+            "; was it set up anew? Its owner makes tunneld forget the old key: tunnelctl agents forget " +
+            info.agent_id);
   if (auto refused = judge(agent, known != nullptr, enrolments.count(principal)))
     return tl::unexpected<Refusal>(std::move(*refused));
   if (known != nullptr) return {};
@@ -293,32 +165,61 @@ tunnel::Served<void> AgentRegistry::Impl::enrol(const tunnel::Principal& princip
   return {};
 }
 
-/// In place of an earlier connection of the same agent, if there is one.
+void AgentRegistry::Impl::join(Agent& there, Agent&& agent, Told& told) {
+  auto& lines = there.lines;
+  const auto slot = agent.lines.front().slot;
+  const auto before =
+      std::find_if(lines.begin(), lines.end(), [slot](const Line& l) { return l.slot == slot; });
+  if (before != lines.end()) {
+    told.superseded.push_back(std::move(before->control));
+    lines.erase(before);
+  }
+  // Who waits has asked connections that may lead nowhere; the agent serves a ticket once.
+  told.joined = agent.lines.front().control;
+  told.still_wanted = tickets->of(there.start);
+  told.place = std::move(agent.place);
+  lines.push_back(std::move(agent.lines.front()));
+  there.services = std::move(agent.services);
+  there.info.services = std::move(agent.info.services);
+  there.info.user = std::move(agent.info.user);
+  there.max_services = agent.max_services;
+}
+
+void AgentRegistry::Impl::supersede(Agent& there, Agent&& agent, Told& told) {
+  told.gone = there.look();
+  told.why_gone = "superseded";
+  for (auto& line : there.lines) told.superseded.push_back(std::move(line.control));
+  told.lost = there.start;
+  agent.rank = there.rank;
+  if (!agent.place) agent.place = std::move(there.place);
+  agent.sessions = std::move(there.sessions);
+  agent.boots_before = std::move(there.boots_before);
+  agent.boots_before.push_back(there.info.boot_id);
+  if (agent.boots_before.size() > kBootsRemembered) agent.boots_before.erase(agent.boots_before.begin());
+  told.place = std::move(there.place);
+  told.come = agent.look();
+  there = std::move(agent);
+}
+
 std::uint64_t AgentRegistry::Impl::connect(Agent agent, Told& told) {
   const std::lock_guard lock(mutex);
-  agent.serial = agent.rank = ++last_serial;
-  auto& owner = owners[agent.info.principal_key];
-  if (const auto before = owner.agents.find(agent.info.agent_id); before != owner.agents.end()) {
-    Agent& old = before->second;
-    told.gone = old.look();
-    told.why_gone = "superseded";
-    told.superseded = std::move(old.control);
-    told.lost = take_openings(old.serial);
-    agent.rank = old.rank;
-    agent.sessions = std::move(old.sessions);
-    agent.boots_before = std::move(old.boots_before);
-    if (old.info.boot_id != agent.info.boot_id) agent.boots_before.push_back(old.info.boot_id);
-    if (agent.boots_before.size() > kBootsRemembered) agent.boots_before.erase(agent.boots_before.begin());
-    owner.agents.erase(before);
-  } else {
-    ++agents;
-  }
-  told.come = agent.look();
+  const auto serial = ++last_serial;
+  agent.start = agent.rank = agent.lines.front().serial = serial;
   told.callbacks = callbacks;
   const std::string id = agent.info.agent_id;
-  owner.agents.emplace(id, std::move(agent));
-  owner.index();
-  return last_serial;
+  const std::string key = agent.info.principal_key;
+  if (Agent* const there = this->agent(key, id); there == nullptr) {
+    if (!agent.place) return 0;
+    ++agents;
+    told.come = agent.look();
+    owners[key].agents.emplace(id, std::move(agent));
+  } else if (there->info.boot_id == agent.info.boot_id) {
+    join(*there, std::move(agent), told);
+  } else {
+    supersede(*there, std::move(agent), told);
+  }
+  owners.find(key)->second.index();
+  return serial;
 }
 
 void AgentRegistry::Impl::disconnect(const std::string& principal_key, const std::string& agent_id,
@@ -326,12 +227,18 @@ void AgentRegistry::Impl::disconnect(const std::string& principal_key, const std
   Told told;
   {
     const std::lock_guard lock(mutex);
-    const Agent* const leaving = connected(principal_key, agent_id, serial);
+    Agent* const leaving = connected(principal_key, agent_id, serial);
     if (leaving == nullptr) return;  // told when it was superseded
+    if (leaving->lines.size() > 1) {
+      std::erase_if(leaving->lines, [serial](const Line& line) { return line.serial == serial; });
+      return;
+    }
     told.gone = leaving->look();
     told.why_gone = "disconnected";
-    told.lost = take_openings(serial);
+    told.lost = leaving->start;
+    told.place = std::move(leaving->place);
     told.callbacks = callbacks;
+    absences.note(principal_key, *leaving, Clock::now());
     const auto owner = owners.find(principal_key);
     owner->second.agents.erase(agent_id);
     --agents;
@@ -343,32 +250,7 @@ void AgentRegistry::Impl::disconnect(const std::string& principal_key, const std
   tell(told);
 }
 
-std::vector<Opening> AgentRegistry::Impl::take_openings(std::uint64_t serial) {
-  std::vector<Opening> taken;
-  for (auto at = openings.begin(); at != openings.end();) {
-    if (at->second.serial != serial) {
-      ++at;
-      continue;
-    }
-    taken.push_back(std::move(at->second));
-    at = openings.erase(at);
-  }
-  return taken;
-}
-
-/// The principal's own opening of that ticket, which holds no more.
-std::optional<Opening> AgentRegistry::Impl::take_opening(std::string_view principal_key,
-                                                         std::string_view ticket) {
-  const std::lock_guard lock(mutex);
-  const auto found = openings.find(ticket);
-  if (found == openings.end() || found->second.principal_key != principal_key) return std::nullopt;
-  Opening opening = std::move(found->second);
-  openings.erase(found);
-  if (Clock::now() >= opening.expires) return std::nullopt;  // who waits has a timer
-  return opening;
-}
-
-/// An agent's place in the registry.
+/// One of an agent's control connections, as its door holds it.
 class AgentRegistry::Impl::Connection final : public Registration {
  public:
   Connection(std::shared_ptr<Impl> impl, const AgentInfo& info, std::uint64_t serial)
@@ -396,8 +278,8 @@ tunnel::Served<std::string> examine(const Announcement& announcement, std::size_
   if (const auto fault = fault_of(announcement); !fault.empty())
     return refuse(Code::bad_request, "announce: " + fault);
   if (announcement.services.size() > max_services)
-    return refuse(Code::bad_request,
-                  "announce: services must be at most " + std::to_string(max_services) + " for this token");
+    return refuse(Code::bad_request, "announce: services must be at most " + std::to_string(max_services) +
+                                         " for this token's tier; announce fewer, or ask for a larger tier");
   const auto blob = ssh::public_key_blob(announcement.host_key);
   if (!blob) return refuse(Code::bad_request, "announce: hostKey " + blob.error().message);
   return ssh::fingerprint_of(*blob);
@@ -458,8 +340,8 @@ Result<std::unique_ptr<AgentRegistry>> AgentRegistry::make(Options options) {
 
 tunnel::Served<std::unique_ptr<AgentRegistry::Registration>> AgentRegistry::announce(
     const tunnel::Principal& principal, std::string peer, Announcement announcement,
-    std::shared_ptr<Control> control, std::size_t max_services) {
-  auto fingerprint = examine(announcement, max_services);
+    std::shared_ptr<Control> control, Terms terms) {
+  auto fingerprint = examine(announcement, terms.max_services);
   if (!fingerprint) return tl::unexpected<Refusal>(std::move(fingerprint.error()));
   const auto key = principal.key();
   if (!utf8::valid(key)) return refuse(Code::bad_request, "announce: the token's subject is not UTF-8");
@@ -469,11 +351,11 @@ tunnel::Served<std::unique_ptr<AgentRegistry::Registration>> AgentRegistry::anno
   agent.info.boot_id = announcement.boot_id;
   agent.info.principal_hash = tunnel::principal_hash(key);
   agent.info.principal_key = key;
-  agent.info.peer = std::move(peer);
   agent.info.host_key_fingerprint = std::move(*fingerprint);
   agent.info.since = std::chrono::system_clock::now();
-  agent.max_services = max_services;
-  agent.control = std::move(control);
+  agent.max_services = terms.max_services;
+  agent.place = std::move(terms.place);
+  agent.lines.push_back({announcement.slot, 0, std::move(peer), std::move(control)});
   agent.take(announcement);
 
   Impl::Told told;
@@ -484,6 +366,7 @@ tunnel::Served<std::unique_ptr<AgentRegistry::Registration>> AgentRegistry::anno
       return tl::unexpected<Refusal>(std::move(enrolled.error()));
     const AgentInfo info = agent.info;
     const auto serial = impl_->connect(std::move(agent), told);
+    if (serial == 0) return tl::unexpected<Refusal>(no_place(info.agent_id));
     registration = std::make_unique<Impl::Connection>(impl_, info, serial);
   }
   impl_->tell(told);
@@ -494,20 +377,76 @@ std::shared_ptr<const tunnel::Service> AgentRegistry::find(const tunnel::Princip
                                                            std::string_view name) const {
   const auto key = principal.key();
   const std::lock_guard lock(impl_->mutex);
-  const auto owner = impl_->owners.find(key);
-  if (owner == impl_->owners.end()) return nullptr;
-  const auto found = owner->second.services.find(name);
-  return found == owner->second.services.end() ? nullptr : found->second;
+  if (const auto owner = impl_->owners.find(key); owner != impl_->owners.end()) {
+    const auto found = owner->second.services.find(name);
+    if (found != owner->second.services.end()) return found->second;
+  }
+  return impl_->absences.find(key, name, Clock::now());
 }
 
 std::vector<AgentInfo> AgentRegistry::agents(std::string_view principal_key) const {
   std::vector<AgentInfo> all;
   const std::lock_guard lock(impl_->mutex);
-  for (const auto& [key, owner] : impl_->owners) {
-    if (!principal_key.empty() && key != principal_key) continue;
-    for (const auto& [id, agent] : owner.agents) all.push_back(agent.look());
+  const auto& owners = impl_->owners;
+  const bool everybody = principal_key.empty();
+  for (auto at = everybody ? owners.begin() : owners.find(principal_key); at != owners.end(); ++at) {
+    for (const auto& [id, agent] : at->second.agents) all.push_back(agent.look());
+    if (!everybody) break;
   }
   return all;
+}
+
+bool AgentRegistry::has_agents(std::string_view principal_key) const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->owners.find(principal_key) != impl_->owners.end();
+}
+
+std::size_t AgentRegistry::count() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->agents;
+}
+
+// ---- enrolments ----
+
+Refusal AgentRegistry::not_enrolled(const std::string& agent_id) {
+  const auto name = valid_agent_id(agent_id) ? agent_id : "of that name";
+  return {Code::bad_request, "no agent " + name + " is enrolled", std::nullopt, 404};
+}
+
+tunnel::Served<void> AgentRegistry::forget(const tunnel::Principal& principal, const std::string& agent_id,
+                                           std::string_view by) {
+  const auto key = principal.key();
+  std::string fingerprint;
+  {
+    const std::lock_guard enrolling(impl_->enrolling);
+    const std::string* const known = impl_->enrolments.fingerprint(principal, agent_id);
+    if (known == nullptr) return tl::unexpected(not_enrolled(agent_id));
+    fingerprint = *known;
+    {
+      const std::lock_guard lock(impl_->mutex);
+      if (impl_->agent(key, agent_id) != nullptr)
+        return tl::unexpected(
+            Refusal{Code::bad_request,
+                    "agent " + agent_id +
+                        " is connected with the key that is to be forgotten; stop it first (one "
+                        "that is cut off counts as connected for up to a minute)",
+                    std::nullopt, 409});
+    }
+    if (auto removed = impl_->enrolments.remove(principal, agent_id); !removed) {
+      logging::error("agents", "an enrolment cannot be forgotten",
+                     {{"agent", agent_id}, {"why", removed.error().message}});
+      return refuse(Code::unavailable, "agent " + agent_id + ": tunneld could not write that down");
+    }
+  }
+  if (impl_->options.on_forgotten)
+    impl_->options.on_forgotten(agent_id, tunnel::principal_hash(key), fingerprint, by);
+  return {};
+}
+
+std::optional<tunnel::Principal> AgentRegistry::enrolled_by(std::string_view principal_hash,
+                                                            const std::string& agent_id) const {
+  const std::lock_guard enrolling(impl_->enrolling);
+  return impl_->enrolments.owner(principal_hash, agent_id);
 }
 
 // ---- SSH transports ----
@@ -516,77 +455,39 @@ asio::awaitable<tunnel::Served<AgentRegistry::Far>> AgentRegistry::open_session(
                                                                                 std::string principal_key,
                                                                                 std::string agent_id,
                                                                                 Clock::time_point deadline) {
-  /// Nothing of it is left behind, however the wait ends.
-  struct Asked {
-    std::shared_ptr<Impl> impl;
-    std::string ticket = random_ticket();
-    std::shared_ptr<Wait> wait = std::make_shared<Wait>();
-    explicit Asked(std::shared_ptr<Impl> impl_in) : impl(std::move(impl_in)) {}
-    Asked(const Asked&) = delete;
-    Asked& operator=(const Asked&) = delete;
-    ~Asked() {
-      wait->abandoned = true;
-      wait->stream.reset();
-      const std::lock_guard lock(impl->mutex);
-      impl->openings.erase(ticket);
-    }
-  };
-  const Asked asked(impl_);
-  if (asked.ticket.empty()) co_return refuse(Code::unavailable, "no random bytes are to be had");
   if (Clock::now() >= deadline) co_return refuse(Code::timed_out, "agent " + agent_id + ": no time left");
   const auto expires = std::min(deadline, Clock::now() + impl_->options.ticket_lifetime);
   Far far;
-  std::shared_ptr<Control> control;
+  std::vector<std::shared_ptr<Control>> controls;
+  std::optional<AgentTickets::Ticket> ticket;
   {
+    // Together, so that an agent which goes now takes the ticket along.
     const std::lock_guard lock(impl_->mutex);
     const Agent* const agent = impl_->agent(principal_key, agent_id);
-    if (agent != nullptr) {
-      control = agent->control;
-      far.user = agent->info.user;
-      far.host_key_fingerprint = agent->info.host_key_fingerprint;
-      impl_->openings.emplace(asked.ticket, Opening{principal_key, agent_id, agent->serial, agent->sessions,
-                                                    &home, asked.wait, expires});
-    }
+    if (agent == nullptr) co_return tl::unexpected<Refusal>(agent_not_connected(agent_id));
+    for (const auto& line : agent->lines) controls.push_back(line.control);
+    far.user = agent->info.user;
+    far.host_key_fingerprint = agent->info.host_key_fingerprint;
+    ticket.emplace(impl_->tickets, home,
+                   AgentTickets::Agent{principal_key, agent_id, agent->start, agent->sessions}, expires);
   }
-  if (!control) co_return tl::unexpected<Refusal>(not_connected(agent_id));
-  control->send(R"({"type":"session.open","ticket":")" + asked.ticket + "\"}");
-
-  asio::steady_timer timer(home, expires);
-  timer.async_wait([weak = std::weak_ptr<Wait>(asked.wait), agent_id](boost::system::error_code ec) {
-    const auto late = weak.lock();
-    if (!ec && late)
-      late->finish(nullptr, Refusal{Code::timed_out, "agent " + agent_id + " opened no session in time"});
-  });
-  while (!asked.wait->done()) {
-    const bool woken = co_await asked.wait->wakeup.wait();
-    if (!woken && !asked.wait->done())
-      co_return refuse(Code::unavailable, "agent " + agent_id + ": cancelled while waiting for a session");
-  }
-  if (asked.wait->refusal) co_return tl::unexpected<Refusal>(std::move(*asked.wait->refusal));
-  far.stream = std::move(asked.wait->stream);
+  if (ticket->text().empty()) co_return refuse(Code::unavailable, "no random bytes are to be had");
+  for (const auto& control : controls) control->send(session_open(ticket->text()));
+  controls.clear();
+  auto stream = co_await ticket->wait();
+  if (!stream) co_return tl::unexpected<Refusal>(std::move(stream.error()));
+  far.stream = std::move(*stream);
   co_return far;
 }
 
 std::optional<AgentRegistry::Claim> AgentRegistry::redeem(std::string_view principal_key,
                                                           std::string_view ticket) {
-  auto opening = impl_->take_opening(principal_key, ticket);
-  if (!opening) return std::nullopt;
-  // It may well come about the next time.
-  Refusal otherwise{Code::no_agent, "agent " + opening->agent_id + ": its session broke off as it began"};
-  auto delivery = std::make_shared<Delivery>(*opening->home, std::move(opening->wait),
-                                             std::move(opening->sessions), std::move(otherwise));
-  return Claim{
-      opening->home, std::move(opening->agent_id),
-      [delivery](std::unique_ptr<tunnel::ByteStream> stream) { delivery->deliver(std::move(stream)); }};
+  return impl_->tickets->redeem(principal_key, ticket);
 }
 
 void AgentRegistry::session_failed(std::string_view principal_key, std::string_view ticket,
                                    std::string_view reason) {
-  auto opening = impl_->take_opening(principal_key, ticket);
-  if (!opening) return;
-  std::string message = "agent " + opening->agent_id + " cannot open a session: ";
-  message += reason.substr(0, kMaxReasonBytes);
-  refuse_later(*opening->home, std::move(opening->wait), Refusal{Code::unavailable, std::move(message)});
+  impl_->tickets->fail(principal_key, ticket, reason);
 }
 
 }  // namespace tunneld::upstream

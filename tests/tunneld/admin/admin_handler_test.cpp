@@ -61,6 +61,11 @@ struct AdminPages : testing::Test {
       return who;
     };
     made.agents = [] { return nlohmann::ordered_json{{"agents", nlohmann::json::array()}}; };
+    made.forget_agent = [this](const std::string& whose, const std::string& id) -> tunnel::Served<void> {
+      done.push_back("forget " + whose + " " + id);
+      if (id != "home") return tunnel::refuse(Code::bad_request, "no agent of that name is enrolled");
+      return {};
+    };
     made.connections = [] { return nlohmann::ordered_json{{"connections", nlohmann::json::array()}}; };
     made.diagnostics = [] { return nlohmann::ordered_json{{"service", "here"}}; };
     made.log_level = [this] { return level; };
@@ -225,6 +230,7 @@ constexpr Guarded kGuarded[] = {
     {"DELETE", "/api/tunnel/connections/7"}, {"POST", "/api/tunnel/drain"},
     {"GET", "/api/tunnel/events"},           {"GET", "/api/tunnel/revocations"},
     {"POST", "/api/tunnel/revocations"},     {"DELETE", "/api/tunnel/penalties/192.0.2.7"},
+    {"POST", "/api/tunnel/agents/forget"},
 };
 
 TEST_F(AdminPages, AllButTheOpenOnesNeedTheExactScope) {
@@ -621,6 +627,17 @@ TEST_F(AdminPages, AddressesArePardoned) {
   EXPECT_EQ(send("DELETE", "/api/tunnel/penalties/example.com").answered.status, 400U);
   EXPECT_THAT(done, testing::ElementsAre("pardon 198.51.100.7", "pardon 2001:db8::1", "pardon 2001:db8::1",
                                          "pardon 192.0.2.1"));
+}
+
+TEST_F(AdminPages, AnAgentsHostKeyIsForgotten) {
+  constexpr const char* kPage = "/api/tunnel/agents/forget";
+  EXPECT_EQ(send("POST", kPage, R"({"agentId":"home","principal":"00ff"})").answered.status, 204U);
+  EXPECT_EQ(send("POST", kPage, R"({"agentId":"cabin","principal":"00ff"})").answered.status, 400U);
+  for (const auto* body : {"", "{}", R"({"agentId":"home"})", R"({"agentId":1,"principal":"a"})",
+                           R"({"agentId":"home","principal":"a","more":1})"})
+    EXPECT_EQ(send("POST", kPage, body).answered.status, 400U) << body;
+  EXPECT_EQ(send("GET", kPage).answered.status, 405U);
+  EXPECT_THAT(done, testing::ElementsAre("forget 00ff home", "forget 00ff cabin"));
 }
 
 TEST_F(AdminPages, EventsComeAsAPage) {

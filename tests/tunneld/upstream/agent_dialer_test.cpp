@@ -84,7 +84,8 @@ class AgentDialer : public testing::Test {
     const auto who = principal_named(subject);
     auto registration =
         registry_->announce(who, "peer", std::move(announcement),
-                            std::make_shared<SshdControl>(*registry_, who.key(), io_, std::move(answer)), 10);
+                            std::make_shared<SshdControl>(*registry_, who.key(), io_, std::move(answer)),
+                            {10, std::make_shared<int>()});
     ASSERT_TRUE(registration) << registration.error().message;
     agents_[subject] = std::move(*registration);
   }

@@ -59,7 +59,7 @@ class Agents : public testing::Test {
     return key.public_line().substr(0, key.public_line().rfind(' '));
   }
   Announcement announcement(std::string agent_id = "home", std::vector<std::string> services = {"web"}) {
-    Announcement announcement{std::move(agent_id), boot('1'), "www-data", line_of(key_), {}};
+    Announcement announcement{std::move(agent_id), boot('1'), "www-data", line_of(key_), {}, 0};
     for (auto& name : services) announcement.services.push_back({std::move(name), "127.0.0.1", 8080});
     return announcement;
   }
@@ -68,7 +68,7 @@ class Agents : public testing::Test {
                                             std::size_t max_services = 10) {
     if (!control) control = std::make_shared<KeptControl>();
     return registry().announce(principal_named(subject), "192.0.2.1:5000", std::move(announcement),
-                               std::move(control), max_services);
+                               std::move(control), {max_services, std::make_shared<int>()});
   }
   Registration announce(Announcement announcement, const std::string& subject = "ann",
                         std::shared_ptr<AgentRegistry::Control> control = nullptr) {
@@ -175,6 +175,10 @@ TEST_F(Agents, RefusesAnAnnouncementThatIsNotAsDocumented) {
       {"/hostKey", "ssh-ed25519 AAAA", "hostKey"},
       {"/hostKey", cut, "hostKey"},
       {"/hostKey", rsa, "hostKey"},
+      {"/slot", -1, "slot"},
+      {"/slot", 4, "slot"},
+      {"/slot", "0", "slot"},
+      {"/slot", 1.5, "slot"},
       {"/services", nullptr, "services"},
       {"/services", json::array(), "services"},
       {"/services", json::object(), "services"},
@@ -382,7 +386,215 @@ TEST_F(Agents, TheSameIdOfAnotherPrincipalIsAnotherAgent) {
   EXPECT_EQ(registry().agents().size(), 2u);
 }
 
+// ---- several connections ----
+
+class AgentLines : public Agents {
+ protected:
+  Announcement in_slot(unsigned slot, char of_boot = '1') {
+    auto made = announcement();
+    made.slot = slot;
+    made.boot_id = boot(of_boot);
+    return made;
+  }
+  AgentInfo only() {
+    const auto agents = registry().agents();
+    EXPECT_EQ(agents.size(), 1u);
+    return agents.empty() ? AgentInfo() : agents[0];
+  }
+  std::shared_ptr<KeptControl> first_ = std::make_shared<KeptControl>();
+  std::shared_ptr<KeptControl> second_ = std::make_shared<KeptControl>();
+};
+
+TEST_F(AgentLines, AreOneAgent) {
+  auto first = announce(in_slot(0), "ann", first_);
+  auto second = announce(in_slot(1), "ann", second_);
+  EXPECT_EQ(only().connections, 2u);
+  EXPECT_EQ(registry().count(), 1u);
+  EXPECT_THAT(first_->closed(), IsEmpty());
+  first.reset();
+  EXPECT_EQ(only().connections, 1u);
+  EXPECT_TRUE(registry().find(principal_named("ann"), "web")) << "the other is there";
+  EXPECT_THAT(told_, ElementsAre("home on"));
+  second.reset();
+  EXPECT_FALSE(registry().find(principal_named("ann"), "web"));
+  EXPECT_THAT(told_, ElementsAre("home on", "home off disconnected"));
+}
+
+TEST_F(AgentLines, TheSameSlotReplacesThatSlotAlone) {
+  auto first = announce(in_slot(0), "ann", first_);
+  const auto second = announce(in_slot(1), "ann", second_);
+  const auto again = announce(in_slot(0));
+  EXPECT_THAT(first_->closed(), ElementsAre(testing::Pair(4409, testing::_)));
+  EXPECT_THAT(second_->closed(), IsEmpty());
+  EXPECT_EQ(superseded_, 1);
+  EXPECT_EQ(only().connections, 2u);
+  first.reset();
+  EXPECT_EQ(only().connections, 2u) << "the end of what was replaced changes nothing";
+  EXPECT_THAT(told_, ElementsAre("home on")) << "the agent was there all the time";
+}
+
+TEST_F(AgentLines, ANewerBootReplacesAll) {
+  const auto first = announce(in_slot(0), "ann", first_);
+  const auto second = announce(in_slot(1), "ann", second_);
+  const auto anew = announce(in_slot(1, '2'));
+  EXPECT_THAT(first_->closed(), ElementsAre(testing::Pair(4409, testing::_)));
+  EXPECT_THAT(second_->closed(), ElementsAre(testing::Pair(4409, testing::_)));
+  EXPECT_EQ(only().connections, 1u);
+  EXPECT_EQ(superseded_, 1) << "one agent";
+  EXPECT_FALSE(try_announce(in_slot(0))) << "and none of the past comes back";
+}
+
+TEST_F(AgentLines, ASessionIsAskedForOverAllOfThem) {
+  const auto first = announce(in_slot(0), "ann", first_);
+  const auto second = announce(in_slot(1), "ann", second_);
+  const auto opening = open();
+  ASSERT_EQ(first_->sent().size(), 1u);
+  ASSERT_EQ(second_->sent().size(), 1u);
+  EXPECT_EQ(first_->ticket(), second_->ticket()) << "one ticket, which holds once";
+  const auto key = principal_named("ann").key();
+  EXPECT_TRUE(registry().redeem(key, second_->ticket()));
+  EXPECT_FALSE(registry().redeem(key, first_->ticket()));
+  ASSERT_TRUE(settle([&] { return opening->result.has_value(); }));
+}
+
+TEST_F(AgentLines, ASessionOutlivesOneOfThem) {
+  auto first = announce(in_slot(0), "ann", first_);
+  auto second = announce(in_slot(1), "ann", second_);
+  const auto opening = open();
+  first.reset();
+  io_.restart();
+  io_.poll();
+  EXPECT_FALSE(opening->result) << "the other knows the ticket";
+  second.reset();
+  ASSERT_TRUE(settle([&] { return opening->result.has_value(); }));
+  EXPECT_TRUE(opening->refused_with(Code::no_agent));
+}
+
+TEST_F(AgentLines, WhoComesBackIsAskedForWhatIsStillWanted) {
+  const auto first = announce(in_slot(0), "ann", first_);
+  const auto opening = open();
+  const auto again = announce(in_slot(0), "ann", second_);
+  ASSERT_EQ(second_->sent().size(), 1u);
+  EXPECT_EQ(second_->ticket(), first_->ticket());
+  auto claim = registry().redeem(principal_named("ann").key(), second_->ticket());
+  ASSERT_TRUE(claim);
+  auto [near, far] = support::memory_streams(io_.get_executor());
+  claim->deliver(std::move(near));
+  ASSERT_TRUE(settle([&] { return opening->result.has_value(); }));
+  EXPECT_TRUE(*opening->result);
+}
+
+TEST_F(AgentLines, TakeOnePlaceAmongTheConnectionsOfTheirPrincipal) {
+  auto place = std::make_shared<int>();
+  const std::weak_ptr<int> held = place;
+  auto with = [&](unsigned slot, std::shared_ptr<void> its, const char* whose = "ann") {
+    return registry().announce(principal_named(whose), "peer", in_slot(slot), std::make_shared<KeptControl>(),
+                               {10, std::move(its)});
+  };
+  const auto refused = with(0, nullptr);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::too_many_connections);
+  EXPECT_EQ(file_text(), "") << "who is refused is not enrolled";
+  auto first = with(0, std::move(place));
+  ASSERT_TRUE(first);
+  auto second = with(1, nullptr);
+  ASSERT_TRUE(second) << "a further one needs none";
+  auto given_back = std::make_shared<int>();
+  const std::weak_ptr<int> spare = given_back;
+  auto third = with(2, std::move(given_back));
+  EXPECT_TRUE(spare.expired()) << "nor does it keep one";
+  first->reset();
+  EXPECT_FALSE(held.expired()) << "the agent is there";
+  second->reset();
+  third->reset();
+  EXPECT_TRUE(held.expired());
+  EXPECT_FALSE(with(0, nullptr, "bob"));
+}
+
+TEST_F(AgentLines, ANewerBootKeepsThePlaceOfTheOlder) {
+  const auto old = announce(in_slot(0));
+  const auto anew = registry().announce(principal_named("ann"), "peer", in_slot(0, '2'),
+                                        std::make_shared<KeptControl>(), {10, nullptr});
+  EXPECT_TRUE(anew) << "it takes the other's";
+}
+
+TEST_F(Agents, TheServicesOfOneThatWentAreItsPrincipalsForAMoment) {
+  options_.remembered = 1h;
+  auto first = announce(announcement("home", {"web", "mail"}));
+  first.reset();
+  const auto away = registry().find(principal_named("ann"), "web");
+  ASSERT_TRUE(away);
+  EXPECT_EQ(away->upstream, "agent:home");
+  EXPECT_FALSE(registry().find(principal_named("bob"), "web")) << "and nobody else's";
+  EXPECT_FALSE(registry().find(principal_named("ann"), "other"));
+  EXPECT_THAT(registry().agents(), IsEmpty());
+  const auto elsewhere = announce(announcement("cabin", {"web"}));
+  EXPECT_EQ(registry().find(principal_named("ann"), "web")->upstream, "agent:cabin")
+      << "one that is there wins";
+  EXPECT_EQ(registry().find(principal_named("ann"), "mail")->upstream, "agent:home");
+}
+
+TEST_F(Agents, TheServicesOfOneThatStayedAwayAreForgotten) {
+  options_.remembered = 1ms;
+  announce(announcement()).reset();
+  const auto limit = Clock::now() + 10s;
+  while (registry().find(principal_named("ann"), "web") && Clock::now() < limit) std::this_thread::yield();
+  EXPECT_FALSE(registry().find(principal_named("ann"), "web"));
+}
+
 // ---- enrolments ----
+
+unsigned status_of(const tunnel::Served<void>& done) {
+  return done ? 0 : done.error().http_status.value_or(tunnel::facts(done.error().code).http_status);
+}
+
+TEST_F(Agents, MayShowAnotherHostKeyOnceForgotten) {
+  std::vector<std::string> forgotten;
+  options_.on_forgotten = [&](const std::string& id, const std::string& whose, const std::string& key,
+                              std::string_view by) {
+    forgotten.push_back(id + " " + whose + " " + key + " " + std::string(by));
+  };
+  const auto ann = principal_named("ann");
+  auto registration = announce(announcement());
+  announce(announcement(), "bob");
+  auto changed = announcement();
+  changed.host_key = line_of(other_key_);
+  EXPECT_EQ(status_of(registry().forget(ann, "home", "me")), 409u) << "it is connected";
+  EXPECT_FALSE(try_announce(changed));
+  registration.reset();
+  EXPECT_EQ(status_of(registry().forget(ann, "cabin", "me")), 404u);
+  EXPECT_EQ(status_of(registry().forget(principal_named("cyd"), "home", "me")), 404u);
+  EXPECT_THAT(forgotten, IsEmpty());
+  EXPECT_TRUE(registry().forget(ann, "home", "me"));
+  const auto hash = tunnel::principal_hash(ann.key());
+  EXPECT_THAT(forgotten, ElementsAre("home " + hash + " " + key_.fingerprint() + " me"));
+  restart();
+  EXPECT_TRUE(try_announce(changed)) << "also after a restart";
+  EXPECT_FALSE(try_announce(changed, "bob")) << "bob's of that name is another one";
+}
+
+TEST_F(Agents, AnEnrolmentStaysThatCannotBeTakenOut) {
+  options_.enrolments = folder_.path() / "sub" / "agents.json";
+  std::filesystem::create_directories(folder_.path() / "sub");
+  announce(announcement());
+  std::filesystem::rename(folder_.path() / "sub", folder_.path() / "away");
+  EXPECT_EQ(registry().forget(principal_named("ann"), "home", "").error().code, Code::unavailable);
+  std::filesystem::rename(folder_.path() / "away", folder_.path() / "sub");
+  auto changed = announcement();
+  changed.host_key = line_of(other_key_);
+  EXPECT_FALSE(try_announce(changed));
+}
+
+TEST_F(Agents, TheirOwnersAreFoundByHash) {
+  announce(announcement());
+  announce(announcement(), "bob");
+  const auto hash = tunnel::principal_hash(principal_named("bob").key());
+  const auto owner = registry().enrolled_by(hash, "home");
+  ASSERT_TRUE(owner);
+  EXPECT_EQ(owner->subject, "bob");
+  EXPECT_FALSE(registry().enrolled_by(hash, "cabin"));
+  EXPECT_FALSE(registry().enrolled_by("", "home"));
+}
 
 TEST_F(Agents, AreBoundToTheHostKeyTheyShowedFirst) {
   announce(announcement());
@@ -593,7 +805,9 @@ TEST_F(AgentSessions, FailAtOnceWhenTheAgentGoes) {
 
 TEST_F(AgentSessions, FailAtOnceWhenTheAgentIsSuperseded) {
   const auto opening = open();
-  const auto after = announce(announcement());
+  auto anew = announcement();
+  anew.boot_id = boot('2');
+  const auto after = announce(anew);
   EXPECT_FALSE(registry().redeem(key(), control_->ticket()));
   ASSERT_TRUE(settle([&] { return opening->result.has_value(); }));
   EXPECT_TRUE(opening->refused_with(Code::no_agent));
@@ -727,7 +941,8 @@ TEST_F(Agents, AnnouncingFromManyThreadsLeavesOneOfEach) {
         auto mine = announcement("agent-" + std::to_string(count));
         mine.boot_id = boot(which);
         auto registration =
-            registry().announce(principal_named("ann"), "peer", mine, std::make_shared<KeptControl>(), 10);
+            registry().announce(principal_named("ann"), "peer", mine, std::make_shared<KeptControl>(),
+                                {10, std::make_shared<int>()});
         const std::lock_guard lock(mutex);
         if (registration) registrations.push_back(std::move(*registration));
       }
