@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include "common/allocator.h"
 #include "tunnelctl/cli.h"
 #include "tunnelctl/terminal/screen.h"
 
@@ -32,6 +33,7 @@ void watch_signals(std::stop_source stop) {
 
 int main(int argc, char** argv) {
   try {
+    keep_freed_pages();
     std::signal(SIGPIPE, SIG_IGN);
     std::stop_source stop;
     watch_signals(stop);

@@ -59,14 +59,15 @@ std::string metrics_text(const AgentCounts& counts, Clock::duration uptime) {
   add(text, "tunnel_agent_uptime_seconds", "gauge", "Since the agent started.",
       std::string("tunnel_agent_uptime_seconds ") + seconds + "\n");
   add(text, "tunnel_agent_connected", "gauge", "1 while tunneld has the agent's services.",
-      sample("tunnel_agent_connected", counts.connected_now ? 1 : 0));
+      sample("tunnel_agent_connected", counts.connections_now > 0 ? 1 : 0));
+  add(text, "tunnel_agent_connections", "gauge", "Control connections that stand now.",
+      sample("tunnel_agent_connections", counts.connections_now));
   add(text, "tunnel_agent_attempts_total", "counter", "Attempts to reach tunneld.",
       sample("tunnel_agent_attempts_total", counts.attempts));
   add(text, "tunnel_agent_connections_total", "counter", "Attempts after which tunneld had the services.",
       sample("tunnel_agent_connections_total", counts.connections));
-  const auto again = counts.connections > 0 ? counts.connections - 1 : 0;
-  add(text, "tunnel_agent_reconnects_total", "counter", "Connections after the first.",
-      sample("tunnel_agent_reconnects_total", again));
+  add(text, "tunnel_agent_reconnects_total", "counter", "Connections that came back.",
+      sample("tunnel_agent_reconnects_total", counts.reconnects));
   add(text, "tunnel_agent_sessions", "gauge", "SSH sessions that are served now.",
       sample("tunnel_agent_sessions", counts.sessions_now));
   add(text, "tunnel_agent_sessions_total", "counter", "SSH sessions that tunneld asked for.",

@@ -1,13 +1,13 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "common/result.h"
 
-/// What an agent knows beyond its run: the folder it keeps, and which tunneld it trusts.
+/// What an agent knows beyond its run: the folder it keeps, and SSH keys.
 namespace tunnelctl::client {
 
 /// ^[a-z0-9-]{1,63}$
@@ -27,14 +27,7 @@ Result<std::string> parse_public_key(std::string_view line);
 /// "SHA256:...", as ssh-keygen -l prints it, of such a line.
 std::string key_fingerprint(std::string_view public_key);
 
-/// The keys of a /.well-known/tunnel-keys answer, {"keys":[{"publicKey":"ssh-ed25519 AAAA... name"}]},
-/// sorted; at least one and at most eight. Other members are ignored.
-Result<std::vector<std::string>> parse_tunnel_keys(std::string_view body);
-
-/// Keeps the keys that a server showed first in `folder`/known_servers, lines of "<origin> <key>". Later
-/// ones must be among them: denied, with TUNNEL_015 and what to do, when one is not. A server may drop keys.
-/// `origin` is "https://host:port".
-Result<void> pin_tunnel_keys(const std::filesystem::path& folder, std::string_view origin,
-                             const std::vector<std::string>& keys);
+/// Nullopt for anything but whole, padded base64.
+std::optional<std::string> decoded_base64(std::string_view text);
 
 }  // namespace tunnelctl::client

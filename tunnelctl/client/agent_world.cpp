@@ -9,18 +9,13 @@
 #include "common/http_access.h"
 #include "common/http_client.h"
 #include "common/http_url.h"
+#include "tunnelctl/client/agent_pins.h"
 #include "tunnelctl/client/agent_state.h"
 
 namespace tunnelctl::client {
 namespace {
 
 constexpr const char* kKeysPath = "/.well-known/tunnel-keys";
-
-/// wss is https to all that is no WebSocket.
-std::string http_url(std::string_view server_url) {
-  const bool tls = server_url.starts_with("wss://");
-  return std::string(tls ? "https://" : "http://").append(server_url.substr(tls ? 6 : 5));
-}
 
 Verdict later(std::string reason, Error error) {
   Verdict verdict;
@@ -31,7 +26,7 @@ Verdict later(std::string reason, Error error) {
   return verdict;
 }
 
-using Keys = tl::expected<std::vector<std::string>, Verdict>;
+using Keys = tl::expected<TunnelKeys, Verdict>;
 
 Keys keys_of(const http::Response& answer, const std::string& url) {
   if (answer.status != 200) {
@@ -73,11 +68,14 @@ Keys fetch_keys(const ServerSettings& server, const std::stop_token& stop) {
 
 /// What trust() needs, kept for as long as anybody calls it.
 struct Trust {
+  using Tell = std::function<void(logging::Level, std::string_view, logging::Fields)>;
   asio::thread_pool threads{1};  // libcurl's calls block
   ServerSettings server;
   const Sshd& sshd;
   const std::filesystem::path folder;
   std::stop_token stop;
+  const Tell tell;
+  const std::vector<std::string> server_keys;
   std::vector<std::string> authorized{};
 
   static asio::awaitable<Keys> fetch(const ServerSettings& server, const std::stop_token& stop) {
@@ -89,8 +87,8 @@ struct Trust {
     co_return self->accept(*keys);
   }
 
-  tl::expected<void, Verdict> accept(const std::vector<std::string>& keys) {
-    if (keys == authorized) return {};
+  tl::expected<void, Verdict> accept(const TunnelKeys& shown) {
+    if (shown.keys == authorized) return {};
     const auto final = [](std::string reason, Error error) {
       Verdict verdict;
       verdict.then = Then::stop;
@@ -98,16 +96,31 @@ struct Trust {
       verdict.error = std::move(error);
       return tl::unexpected(std::move(verdict));
     };
-    if (auto pinned = pin_tunnel_keys(folder, origin_of(server.url), keys); !pinned)
-      return final("TUNNEL_015", std::move(pinned.error()));
-    if (auto taken = sshd.authorize(keys); !taken) return final("sshd", std::move(taken.error()));
-    authorized = keys;
+    const auto pinned = pin_tunnel_keys(folder, origin_of(server.url), shown, server_keys);
+    if (!pinned)
+      return final(pinned.error().kind == Error::Kind::denied ? "TUNNEL_015" : "known_servers",
+                   pinned.error());
+    if (auto taken = sshd.authorize(shown.keys); !taken) return final("sshd", std::move(taken.error()));
+    tell_of(*pinned);
+    authorized = shown.keys;
     return {};
+  }
+
+  void tell_of(const Pinned& pinned) const {
+    using How = Pinned::How;
+    if (pinned.how == How::known || pinned.how == How::first) return;
+    const auto file = (folder / "known_servers").string();
+    tell(logging::Level::warn,
+         pinned.how == How::followed ? "tunneld has a new SSH key, which the one before has signed"
+                                     : "tunneld's SSH key is the one of --server-key from now on",
+         {{"key", pinned.now}, {"before", pinned.before}, {"file", file}});
   }
 };
 
-edge::Options websocket_options() {
+edge::Options websocket_options(const std::string& url) {
   edge::Options options;
+  // Of the control connection, whose quality is shown; sessions have enough in the usual ones.
+  if (url.ends_with("/agent")) options.ping_after = kPingAfter;
   // Our own tunneld asks for sessions as fast as its callers come.
   options.max_control_messages_per_second = 1000;
   return options;
@@ -115,11 +128,16 @@ edge::Options websocket_options() {
 
 asio::awaitable<AgentWorld::Connected> connect(asio::io_context& io, edge::ClientTarget target,
                                                edge::ClientRequest request) {
-  static const edge::Options kOptions = websocket_options();
-  co_return co_await edge::connect_websocket(io, target, request, kOptions);
+  const auto options = websocket_options(target.url);
+  co_return co_await edge::connect_websocket(io, target, request, options);
 }
 
 }  // namespace
+
+std::string http_url(std::string_view server_url) {
+  const bool tls = server_url.starts_with("wss://");
+  return std::string(tls ? "https://" : "http://").append(server_url.substr(tls ? 6 : 5));
+}
 
 std::string origin_of(std::string_view server_url) {
   const auto url = http_url(server_url);
@@ -141,9 +159,14 @@ bool is_worth_telling(std::string_view line) {
 
 AgentWorld agent_world(asio::io_context& io, ServerSettings server, const Sshd& sshd,
                        const std::filesystem::path& folder, std::stop_token stop,
-                       std::function<void(logging::Level, std::string_view, logging::Fields)> tell) {
-  const auto trust = std::shared_ptr<Trust>(
-      new Trust{.server = server, .sshd = sshd, .folder = folder, .stop = std::move(stop)});
+                       std::function<void(logging::Level, std::string_view, logging::Fields)> tell,
+                       std::vector<std::string> server_keys) {
+  const auto trust = std::shared_ptr<Trust>(new Trust{.server = server,
+                                                      .sshd = sshd,
+                                                      .folder = folder,
+                                                      .stop = std::move(stop),
+                                                      .tell = tell,
+                                                      .server_keys = std::move(server_keys)});
   const auto settings = std::make_shared<const ServerSettings>(std::move(server));
   AgentWorld world;
   world.connect = [&io, settings](const std::string& path, edge::ClientRequest request) {

@@ -10,11 +10,15 @@
 namespace tunnelctl::client {
 
 /// The real one: tunneld at `server`, whose keys are pinned in `folder`, and OpenSSH's sshd.
-/// All of these outlive the agent; `stop` cuts short what waits for the network in another thread.
+/// `server_keys`: fingerprints of its SSH keys; empty: those it shows first. All of these outlive the agent;
+/// `stop` cuts short what waits for the network in another thread.
 AgentWorld agent_world(asio::io_context& io, ServerSettings server, const Sshd& sshd,
                        const std::filesystem::path& folder, std::stop_token stop,
-                       std::function<void(logging::Level, std::string_view, logging::Fields)> tell);
+                       std::function<void(logging::Level, std::string_view, logging::Fields)> tell,
+                       std::vector<std::string> server_keys = {});
 
+/// A server's address for HTTP: wss is https to all that is no WebSocket.
+std::string http_url(std::string_view server_url);
 /// "https://host:port" of a server's address, by which its keys are pinned.
 std::string origin_of(std::string_view server_url);
 

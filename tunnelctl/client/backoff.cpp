@@ -35,7 +35,9 @@ std::chrono::milliseconds Backoff::delay_after(unsigned failed, Clock::time_poin
   // Beyond 2^20 every base of a millisecond and more is at the cap; the shift stays within its type.
   const auto doubled = options_.base * (std::int64_t{1} << std::min(std::max(failed, 1U) - 1, 20U));
   auto delay = std::min(options_.cap, doubled) * factor;
-  const bool quick = factor == 1 && now - *outage_began_ < options_.quick_for;
+  // Streams wait for a link that may still be resumed; one more wait as long as the cap could outlast it.
+  const bool awaited = now + options_.quick_cap <= hold_on_until_;
+  const bool quick = factor == 1 && (awaited || now - *outage_began_ < options_.quick_for);
   // The factor still spreads what is cut here, and none is longer than quick_cap.
   if (quick) delay = std::min(delay, scaled(options_.quick_cap, 1 / kMost));
   return scaled(delay, kLeast + random * (kMost - kLeast));

@@ -69,8 +69,8 @@ class Backoff {
   void connected(Clock::time_point now);
   void lost(Clock::time_point now);
 
-  /// Does not give up before then, however many tries have failed: as long as a link may be resumed, giving
-  /// up would throw its streams away.
+  /// Does not give up before then, however many tries have failed, and waits no longer than quick_cap: as
+  /// long as a link may be resumed, giving up or coming late would throw its streams away.
   void hold_on_until(Clock::time_point time) { hold_on_until_ = time; }
 
   /// Of the tries since the last stable connection, the number of the newest; 0 before the first.

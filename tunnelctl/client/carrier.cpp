@@ -10,7 +10,9 @@ namespace tunnelctl::client {
 
 Carrier::Carrier(asio::any_io_executor executor, std::unique_ptr<tunnel::WebSocketStream> socket,
                  std::shared_ptr<CarrierEnd> end)
-    : executor_(std::move(executor)), socket_(std::move(socket)), end_(std::move(end)) {}
+    : executor_(std::move(executor)), socket_(std::move(socket)), end_(std::move(end)) {
+  end_->socket = socket_;
+}
 
 Carrier::~Carrier() {
   close();
@@ -20,19 +22,31 @@ asio::awaitable<Result<std::size_t>> Carrier::read(std::span<std::byte> into) {
   const auto socket = socket_;
   const auto end = end_;
   auto got = co_await socket->read(into);
-  if (got && *got > 0) co_return got;
-  const auto ending = socket->ending();
-  if (!end->code) end->code = ending.by_peer ? ending.code : std::uint16_t{1006};
+  if (got && *got > 0) {
+    end->bytes_in += *got;
+    co_return got;
+  }
+  auto ending = socket->ending();
+  if (end->code) co_return got;
+  end->code = ending.by_peer ? ending.code : std::uint16_t{1006};
+  if (ending.by_peer) end->reason = std::move(ending.reason);
   co_return got;
 }
 
 asio::awaitable<Result<void>> Carrier::write(std::span<const std::byte> bytes) {
+  end_->bytes_out += bytes.size();
   return socket_->write(bytes);
 }
 
 asio::awaitable<Result<void>> Carrier::write_both(std::span<const std::byte> head,
                                                   std::span<const std::byte> body) {
+  end_->bytes_out += head.size() + body.size();
   return socket_->write_both(head, body);
+}
+
+asio::awaitable<Result<void>> Carrier::write_pieces(std::span<const std::span<const std::byte>> pieces) {
+  for (const auto piece : pieces) end_->bytes_out += piece.size();
+  return socket_->write_pieces(pieces);
 }
 
 asio::awaitable<Result<void>> Carrier::shutdown_write() {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include <boost/asio/any_io_executor.hpp>
 
@@ -20,6 +21,11 @@ struct CarrierEnd {
   bool in_good_order = false;
   /// The server's close code, once it has ended; 1006 without one.
   std::optional<std::uint16_t> code{};
+  /// What its Close said besides: {"code","retryAfterMs"}, or anything else that fits.
+  std::string reason{};
+  std::uint64_t bytes_in = 0, bytes_out = 0;  // of the link's frames
+  /// While it is there.
+  std::weak_ptr<const tunnel::WebSocketStream> socket{};
   /// The connection is gone.
   bool closed = false;
 };
@@ -36,6 +42,7 @@ class Carrier final : public tunnel::ByteStream {
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override;
   asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
                                            std::span<const std::byte> body) override;
+  asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) override;
   asio::awaitable<Result<void>> shutdown_write() override;
   void close() noexcept override;
 

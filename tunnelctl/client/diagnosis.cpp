@@ -96,6 +96,8 @@ constexpr std::array kSuggestions{
     Row{"unreachable", "check this machine's network and its routes (ip route get ADDRESS)"},
     Row{"timed_out",
         "ask who runs the firewall to let this port through, or check the address: nothing answers at all"},
+    Row{"broken",
+        "try again; if it always breaks here, look at tunneld's log, and ask who runs what is on the way"},
     Row{"proxy_refused",
         "check HTTPS_PROXY and NO_PROXY, or ask who runs the proxy to permit this host and port"},
     Row{"proxy_authentication",

@@ -2,20 +2,29 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
+#include <deque>
 #include <list>
 #include <map>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "edge/server.h"
 #include "tunnel/http_forward.h"
 #include "tunnel/http_pool.h"
 #include "tunnel/silent_observer.h"
+#include "tunnelctl/client/opening.h"
+#include "tunnelctl/client/repeatable_exchange.h"
+#include "tunnelctl/client/restored_exchange.h"
 #include "tunnelctl/client/retry.h"
 
 namespace tunnelctl::client {
@@ -26,88 +35,25 @@ using tunnel::HttpExchange;
 using tunnel::Refusal;
 using tunnel::RequestHead;
 using Clock = std::chrono::steady_clock;
+using std::chrono::system_clock;
+using namespace asio::experimental::awaitable_operators;
+using namespace std::chrono_literals;
 
-/// As much of a body as HttpForward takes for small.
-constexpr std::size_t kAtHand = 16 * 1024;
+constexpr std::size_t kAtHand = RepeatableExchange::kAtHand;
 /// Each is a channel that the server keeps open for us.
 constexpr std::size_t kIdleStreams = 8;
 /// A request under which the link breaks that often may be the cause.
 constexpr int kBrokenLinks = 3;
+/// Requests of earlier runs that are under way at once: those of this run need most of the ten.
+constexpr std::size_t kRestorers = 4;
+/// Between two tries for one of them.
+constexpr Clock::duration kFirstPause = 1s, kLongestPause = 30s;
+/// A service that leaves a request unanswered that often will do so again.
+constexpr int kUnanswered = 3;
+/// For the rest of the body of one that is to be kept.
+constexpr auto kBodyPatience = 2s;
 /// By name, for g++ 12 destroys some temporaries of a co_await expression twice.
 const std::vector<tunnel::Header> kNoTrailers;
-
-/// A caller's request that can be sent again as long as its body is at hand and it got no answer.
-class Repeatable final : public HttpExchange {
- public:
-  explicit Repeatable(HttpExchange& caller) : caller_(caller) {}
-
-  bool at_hand() const { return !lost_ && !answered_; }
-  void rewind() { at_ = 0; }
-
-  const RequestHead& request() const override { return caller_.request(); }
-  const std::string& peer_address() const override { return caller_.peer_address(); }
-  const char* scheme() const override { return caller_.scheme(); }
-  const std::string& correlation_id() const override { return caller_.correlation_id(); }
-
-  asio::awaitable<Result<std::size_t>> read_body(std::span<std::byte> into) override {
-    if (at_ < held_.size()) {
-      const auto size = std::min(into.size(), held_.size() - at_);
-      std::memcpy(into.data(), held_.data() + at_, size);
-      at_ += size;
-      co_return size;
-    }
-    // Cut short, and where the body stands is anybody's guess.
-    const bool was_lost = std::exchange(lost_, true);
-    auto got = co_await caller_.read_body(into);
-    if (!got || was_lost || held_.size() + *got > kAtHand) co_return got;
-    lost_ = false;
-    held_.insert(held_.end(), into.begin(), into.begin() + static_cast<std::ptrdiff_t>(*got));
-    at_ = held_.size();
-    co_return got;
-  }
-  const std::vector<tunnel::Header>& trailers() const override { return caller_.trailers(); }
-
-  asio::awaitable<Result<void>> send_interim(const tunnel::ResponseHead& head) override {
-    return caller_.send_interim(head);
-  }
-  asio::awaitable<Result<void>> send_head(const tunnel::ResponseHead& head) override {
-    answered_ = true;
-    return caller_.send_head(head);
-  }
-  asio::awaitable<Result<void>> write_body(std::span<const std::byte> bytes) override {
-    return caller_.write_body(bytes);
-  }
-  asio::awaitable<Result<void>> send_head_with(const tunnel::ResponseHead& head,
-                                               std::span<const std::byte> body) override {
-    answered_ = true;
-    return caller_.send_head_with(head, body);
-  }
-  asio::awaitable<Result<void>> finish(const std::vector<tunnel::Header>& trailers) override {
-    return caller_.finish(trailers);
-  }
-  void abort() noexcept override { caller_.abort(); }
-  asio::awaitable<Result<std::unique_ptr<tunnel::ByteStream>>> upgrade(
-      const tunnel::ResponseHead& head) override {
-    answered_ = true;
-    return caller_.upgrade(head);
-  }
-  asio::awaitable<Result<std::unique_ptr<tunnel::WebSocketStream>>> accept_websocket(
-      const tunnel::WebSocketAccept& accept) override {
-    return caller_.accept_websocket(accept);
-  }
-  asio::awaitable<Result<void>> accept_websocket_on(
-      asio::io_context& home, const tunnel::WebSocketAccept& accept,
-      std::function<void(std::unique_ptr<tunnel::WebSocketStream>)> take) override {
-    return caller_.accept_websocket_on(home, accept, std::move(take));
-  }
-
- private:
-  HttpExchange& caller_;
-  std::vector<std::byte> held_{};
-  std::size_t at_ = 0;
-  bool lost_ = false;
-  bool answered_ = false;
-};
 
 std::optional<std::uint16_t> number_in(std::string_view text) {
   std::uint16_t number = 0;
@@ -150,7 +96,14 @@ bool passes(const Refusal& refusal) {
   return refusal.retry_after && (refusal.code == Code::rate_limited || refusal.code == Code::unavailable);
 }
 
-asio::awaitable<void> answer(HttpExchange& exchange, Refusal why) {
+/// What a caller is told in place of an answer.
+struct Told {
+  Refusal why;
+  std::vector<tunnel::Header> fields{};
+};
+
+asio::awaitable<void> answer(HttpExchange& exchange, Told instead) {
+  const auto& why = instead.why;
   const auto& id = exchange.correlation_id();
   const auto body = tunnel::error_body(why, timestamp(std::chrono::system_clock::now()), id, id);
   tunnel::ResponseHead head;
@@ -161,6 +114,7 @@ asio::awaitable<void> answer(HttpExchange& exchange, Refusal why) {
                  {"Content-Type", "application/json"}};
   if (head.status == 401) head.fields.push_back({"WWW-Authenticate", "Bearer error=\"invalid_token\""});
   if (why.retry_after) head.fields.push_back({"Retry-After", std::to_string(why.retry_after->count())});
+  head.fields.insert(head.fields.end(), instead.fields.begin(), instead.fields.end());
   head.body = tunnel::SizedBody{body.size()};
   Result<void> sent;
   if (exchange.request().method == "HEAD")
@@ -179,6 +133,20 @@ struct Counted {
   std::size_t& count;
 };
 
+/// How far one request has come.
+struct Progress {
+  bool sent = false;             // by an earlier try
+  tunnel::ForwardTimes times{};  // of the newest
+  /// The service may have seen it.
+  bool handed_over() const { return sent || times.got_channel_after; }
+};
+
+/// The same request would be refused again.
+bool is_final(const Refusal& refusal) {
+  const auto status = refusal.http_status.value_or(tunnel::facts(refusal.code).http_status);
+  return status < 500 && status != 408 && status != 429;
+}
+
 std::string address_of(const Forward& forward) {
   const auto text = to_text(forward);
   return text.substr(0, text.find(' '));
@@ -193,6 +161,14 @@ tunnel::Principal nobody() {
 
 struct HttpListeners::Impl {
   class Requests;
+  /// One of the few that send what earlier runs left.
+  struct Restorer {
+    explicit Restorer(asio::io_context& io) : rest(io) {}
+    bool begun = false;
+    Progress progress{};
+    asio::steady_timer rest;  // between two tries
+    asio::cancellation_signal stop{};
+  };
   Impl(asio::io_context& io_in, StreamSource source, const HttpOptions& options_in,
        std::function<void(std::string_view)> tell_in)
       : io(io_in),
@@ -212,6 +188,17 @@ struct HttpListeners::Impl {
     return made;
   }
   void level_changed(tunnel::FlowLevel to, double fill);
+  /// Nothing is sent after `latest`.
+  asio::awaitable<std::optional<Refusal>> serve(const std::string& service_name, RepeatableExchange& exchange,
+                                                Progress& progress,
+                                                Clock::time_point latest = Clock::time_point::max());
+  asio::awaitable<std::optional<std::string>> body_to_keep(RepeatableExchange& exchange);
+  asio::awaitable<Told> keep(const std::string& service, RepeatableExchange& exchange,
+                             system_clock::time_point queued, Refusal why);
+  asio::awaitable<void> restore(Restorer& by, KeptRequests::Entry entry);
+  asio::awaitable<void> restore_all(std::shared_ptr<Restorer> by);
+  void stop_restoring();
+  bool ending() const { return stopping || refusing; }
 
   asio::io_context& io;
   const HttpOptions options;
@@ -227,6 +214,9 @@ struct HttpListeners::Impl {
   std::map<std::string, std::unique_ptr<tunnel::HttpHandler>> handlers;
   std::vector<Forward> forwards;
   std::list<std::unique_ptr<edge::Server>> servers;
+  std::deque<KeptRequests::Entry> left;  // by earlier runs
+  std::list<std::shared_ptr<Restorer>> restorers;
+  std::size_t kept_now = 0;
   std::size_t active = 0;
   bool stopping = false;
   bool refusing = false;
@@ -242,67 +232,193 @@ void HttpListeners::Impl::level_changed(tunnel::FlowLevel to, double fill) {
   tell(text);
 }
 
+/// Why there is no answer of the service; nothing if one was begun.
+asio::awaitable<std::optional<Refusal>> HttpListeners::Impl::serve(const std::string& service_name,
+                                                                   RepeatableExchange& exchange,
+                                                                   Progress& progress,
+                                                                   Clock::time_point latest) {
+  const auto& head = exchange.request();
+  const auto priority = tunnel::priority_of(head);
+  if (!priority) co_return priority.error();
+  const auto deadline = std::min(Clock::now() + timeout_of(head, options.request_timeout), latest);
+  const bool again = tunnel::repeatable(head);
+  const auto service = service_as_called(service_name, head);
+  const auto news = std::make_shared<StreamNews>();
+  news->only_new = !again || !is_small(head);
+  news->wait_until = deadline;
+  const TunnelDialer::Attention attention(dialer, service, news);
+  auto& forward = news->only_new ? fresh : reusing;
+  tunnel::ForwardTarget to;
+  to.principal = &principal;
+  to.service = &service;
+  to.target = head.target;
+  to.credential = tunnel::Credential::none;
+  to.priority = *priority;
+  to.queue_capacity = options.queue;
+  to.times = &progress.times;
+  for (int broken = 0;;) {
+    progress.times = {};
+    auto done = co_await forward.forward(exchange, to);
+    if (done) co_return std::nullopt;
+    auto why = std::move(done.error());
+    const bool no_answer = why.code == Code::ssh_error || why.code == Code::outcome_unknown;
+    if (!no_answer) co_return why;
+    const auto now = Clock::now();
+    if (news->refusal) {
+      progress.times = {};  // the server took the stream back before the service got anything
+      why = *news->refusal;
+      if (!passes(why) || now + *why.retry_after >= deadline) co_return why;
+      dialer.hold_until(now + *why.retry_after);
+    } else {
+      progress.sent = true;
+      if (refusing && again) co_return Refusal{Code::unavailable, "tunnelctl is stopping"};
+      if (!news->link_broke || !again || ++broken > kBrokenLinks || now >= deadline) co_return why;
+    }
+    if (!exchange.at_hand()) co_return why;
+    exchange.rewind();
+  }
+}
+
+/// Of a request that is to be kept; nullopt when it does not come, or not in time.
+asio::awaitable<std::optional<std::string>> HttpListeners::Impl::body_to_keep(RepeatableExchange& exchange) {
+  const auto executor = co_await asio::this_coro::executor;
+  asio::steady_timer patience(executor, kBodyPatience);
+  auto first = co_await (exchange.whole_body(options.keep_in->room()) ||
+                         patience.async_wait(asio::as_tuple(asio::use_awaitable)));
+  if (first.index() == 1) co_return std::nullopt;
+  co_return std::get<0>(std::move(first));
+}
+
+/// What the caller of a request is told that nothing has left of; the request is kept if it is one of those.
+asio::awaitable<Told> HttpListeners::Impl::keep(const std::string& service, RepeatableExchange& exchange,
+                                                system_clock::time_point queued, Refusal why) {
+  const auto& head = exchange.request();
+  if (options.keep_in == nullptr || !may_be_kept(head)) co_return Told{std::move(why)};
+  KeptRequest request;
+  request.service = service;
+  request.request_id = exchange.correlation_id();
+  request.peer_address = exchange.peer_address();
+  request.queued = std::chrono::time_point_cast<std::chrono::milliseconds>(queued);
+  auto body = co_await body_to_keep(exchange);
+  std::string failure = "its body did not come in time, or is too large";
+  if (body) {
+    request.head = head_to_keep(head, body->size(), options.keep_without);
+    request.body = std::move(*body);
+    const auto done = options.keep_in->keep(request);
+    failure = done ? std::string() : done.error().message;
+  } else {
+    request.head.method = head.method;
+  }
+  if (!failure.empty()) {
+    if (tell) tell(KeptRequests::name_of(request) + " is not kept: " + failure);
+    co_return Told{{Code::unavailable, "tunnelctl is stopping, and this request could not be kept"}};
+  }
+  ++kept_now;
+  const auto until = timestamp(options.keep_in->kept_until(request));
+  co_return Told{
+      {Code::unavailable, "tunnelctl is stopping and keeps this request, without its credentials: " +
+                              ("it is sent if tunnelctl connect --persist runs again before " + until)},
+      {{"X-Tunnel-Kept-Until", until}}};
+}
+
+/// Sends one until it has its answer, or is too old, or the program ends; then it stays for the next run.
+asio::awaitable<void> HttpListeners::Impl::restore(Restorer& by, KeptRequests::Entry entry) {
+  auto& store = *options.keep_in;
+  const auto say = [this, name = KeptRequests::name_of(entry.request)](const std::string& what) {
+    if (tell) tell("kept request " + name + ": " + what);
+  };
+  int unanswered = 0;
+  auto pause = kFirstPause;
+  for (;;) {
+    if (ending()) co_return;
+    if (store.too_old(entry.request)) co_return store.drop(entry);
+    by.progress = {};
+    RestoredExchange absent(entry.request);
+    RepeatableExchange exchange(absent);
+    const auto latest = Clock::now() + store.time_left(entry.request);
+    const auto refused = co_await serve(entry.request.service, exchange, by.progress, latest);
+    const bool was_sent = by.progress.handed_over();
+    by.progress = {};
+    if (absent.status()) {
+      say("answered with " + std::to_string(*absent.status()));
+      co_return store.answered(entry.id);
+    }
+    if (refused && !was_sent && is_final(*refused)) {
+      say("refused: " + told(*refused));
+      co_return store.answered(entry.id);
+    }
+    if (was_sent && ++unanswered == kUnanswered) {
+      say("sent and not answered, " + std::to_string(unanswered) + " times; it stays until " +
+          timestamp(store.kept_until(entry.request)));
+      co_return;
+    }
+    if (ending()) co_return;
+    const Clock::duration later =
+        std::max<Clock::duration>(pause, refused ? refused->retry_after.value_or(0s) : 0s);
+    by.rest.expires_after(std::min<Clock::duration>(later, store.time_left(entry.request)));
+    co_await by.rest.async_wait(asio::as_tuple(asio::use_awaitable));
+    // Who waits for the connection must be there when it comes.
+    const bool never_left = refused && refused->code == Code::timed_out && !was_sent;
+    pause = never_left ? kFirstPause : std::min(2 * pause, kLongestPause);
+  }
+}
+
+/// On disk they are safe; only what is under way is worth a wait.
+void HttpListeners::Impl::stop_restoring() {
+  left.clear();
+  const auto some = restorers;  // those that end leave the list
+  for (const auto& by : some)
+    if (by->begun && !by->progress.handed_over()) by->stop.emit(asio::cancellation_type::terminal);
+}
+
+asio::awaitable<void> HttpListeners::Impl::restore_all(std::shared_ptr<Restorer> by) {
+  const Counted counted(active);
+  by->begun = true;
+  // What is cancelled says so. An exception could come from co_spawn's own last step, where none is caught.
+  co_await asio::this_coro::throw_if_cancelled(false);
+  try {
+    while (!ending() && !left.empty()) {
+      auto entry = std::move(left.front());
+      left.pop_front();
+      co_await restore(*by, std::move(entry));
+    }
+  } catch (const std::exception& error) {
+    if (!ending() && tell) tell(std::string("a bug: kept requests are not sent: ") + error.what());
+  }
+  restorers.remove(by);
+}
+
 /// The requests of the ports of one service.
 class HttpListeners::Impl::Requests final : public tunnel::HttpHandler {
  public:
   Requests(Impl& owner, std::string service) : owner_(owner), service_(std::move(service)) {}
 
-  asio::awaitable<void> handle(HttpExchange& exchange) override {
-    exchange.authenticated(tunnel::Tier::free);  // whoever reaches the port may use it
-    exchange.serving(service_);
+  asio::awaitable<void> handle(HttpExchange& caller) override {
+    caller.authenticated(tunnel::Tier::free);  // whoever reaches the port may use it
+    caller.serving(service_);
     const Counted counted(owner_.active);
     const auto cancellation = co_await asio::this_coro::cancellation_state;
     const auto abandoned = [&] { return cancellation.cancelled() != asio::cancellation_type::none; };
-    std::optional<Refusal> refused;
+    std::optional<Told> instead;
     try {
-      refused = co_await serve(exchange);
+      instead = co_await serve(caller);
     } catch (...) {
       if (!abandoned()) throw;
     }
-    if (refused && !abandoned()) co_await answer(exchange, std::move(*refused));
+    if (instead && !abandoned()) co_await answer(caller, std::move(*instead));
   }
 
  private:
-  /// Why there is no answer of the service; nothing if one was begun.
-  asio::awaitable<std::optional<Refusal>> serve(HttpExchange& caller) {
-    const auto& head = caller.request();
-    const auto priority = tunnel::priority_of(head);
-    if (!priority) co_return priority.error();
-    const auto deadline = Clock::now() + timeout_of(head, owner_.options.request_timeout);
-    const bool again = tunnel::repeatable(head);
-    const auto service = service_as_called(service_, head);
-    const auto news = std::make_shared<StreamNews>();
-    news->only_new = !again || !is_small(head);
-    news->wait_until = deadline;
-    const TunnelDialer::Attention attention(owner_.dialer, service, news);
-    auto& forward = news->only_new ? owner_.fresh : owner_.reusing;
-    Repeatable exchange(caller);
-    tunnel::ForwardTarget to;
-    to.principal = &owner_.principal;
-    to.service = &service;
-    to.target = head.target;
-    to.credential = tunnel::Credential::none;
-    to.priority = *priority;
-    to.queue_capacity = owner_.options.queue;
-    for (int broken = 0;;) {
-      auto done = co_await forward.forward(exchange, to);
-      if (done) co_return std::nullopt;
-      auto why = std::move(done.error());
-      const bool no_answer = why.code == Code::ssh_error || why.code == Code::outcome_unknown;
-      if (!no_answer) co_return why;
-      const auto now = Clock::now();
-      if (news->refusal) {
-        why = *news->refusal;
-        if (!passes(why) || now + *why.retry_after >= deadline) co_return why;
-        owner_.dialer.hold_until(now + *why.retry_after);
-      } else if (owner_.refusing && again) {
-        co_return Refusal{Code::unavailable, "tunnelctl is stopping"};
-      } else if (!news->link_broke || !again || ++broken > kBrokenLinks || now >= deadline) {
-        co_return why;
-      }
-      if (!exchange.at_hand()) co_return why;
-      exchange.rewind();
-    }
+  asio::awaitable<std::optional<Told>> serve(HttpExchange& caller) {
+    const auto queued = system_clock::now();
+    RepeatableExchange exchange(caller);
+    Progress progress;
+    auto refused = co_await owner_.serve(service_, exchange, progress);
+    if (!refused) co_return std::nullopt;
+    // The queue was closed under it, and there is no other way for it to be sent than by a later run.
+    const bool left_over = owner_.refusing && refused->code == Code::unavailable && !progress.handed_over();
+    if (!left_over) co_return Told{std::move(*refused)};
+    co_return co_await owner_.keep(service_, exchange, queued, std::move(*refused));
   }
 
   Impl& owner_;
@@ -310,11 +426,7 @@ class HttpListeners::Impl::Requests final : public tunnel::HttpHandler {
 };
 
 Result<Forward> parse_http_forward(std::string_view text) {
-  auto forward = parse_forward(text);
-  constexpr std::string_view kOther = "-L ";
-  if (!forward && forward.error().message.starts_with(kOther))
-    forward.error().message.replace(0, kOther.size(), "--http ");
-  return forward;
+  return parse_forward(text, "--http");
 }
 
 HttpListeners::HttpListeners(asio::io_context& io, StreamSource source, HttpOptions options,
@@ -345,8 +457,7 @@ tl::expected<void, Listeners::Failure> HttpListeners::bind(const std::vector<For
     if (auto started = server->start(); !started) {
       for (auto& other : impl_->servers) other->stop_accepting();
       impl_->forwards.clear();
-      // What edge says of an address that somebody else has.
-      const bool in_use = started.error().message.find("in use") != std::string::npos;
+      const bool in_use = server->listen_error() == asio::error::address_in_use;
       return tl::unexpected(
           Listeners::Failure{in_use, "--http " + to_text(forward) + ": " + started.error().message});
     }
@@ -359,6 +470,26 @@ tl::expected<void, Listeners::Failure> HttpListeners::bind(const std::vector<For
 
 const std::vector<Forward>& HttpListeners::forwards() const {
   return impl_->forwards;
+}
+
+void HttpListeners::restore() {
+  if (impl_->options.keep_in == nullptr) return;
+  for (auto& entry : impl_->options.keep_in->restore()) impl_->left.push_back(std::move(entry));
+  if (impl_->left.empty()) return;
+  const auto count = impl_->left.size();
+  if (impl_->tell)
+    impl_->tell(std::to_string(count) + (count == 1 ? " request is" : " requests are") +
+                " kept from an earlier run, to be sent now");
+  for (std::size_t n = 0; n < std::min(kRestorers, count); ++n) {
+    auto by = std::make_shared<Impl::Restorer>(impl_->io);
+    impl_->restorers.push_back(by);
+    asio::co_spawn(impl_->io, impl_->restore_all(by),
+                   asio::bind_cancellation_slot(by->stop.slot(), [by](const std::exception_ptr&) {}));
+  }
+}
+
+std::size_t HttpListeners::kept() const {
+  return impl_->kept_now;
 }
 
 void HttpListeners::tunnel_changed() {
@@ -383,12 +514,14 @@ void HttpListeners::stop_accepting() {
   if (std::exchange(impl_->stopping, true)) return;
   impl_->dialer.keep_none();
   impl_->kept.clear();
+  impl_->stop_restoring();
   for (auto& server : impl_->servers)
     asio::co_spawn(impl_->io, server->drain(Clock::now()), [](const std::exception_ptr&, bool) {});
 }
 
 void HttpListeners::refuse_rest() {
   impl_->refusing = true;
+  impl_->stop_restoring();
   impl_->dialer.close();
 }
 

@@ -10,6 +10,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "tunnel/http_exchange.h"
+#include "tunnelctl/client/kept_requests.h"
 #include "tunnelctl/client/listeners.h"
 #include "tunnelctl/client/tunnel_dialer.h"
 
@@ -22,6 +23,10 @@ struct HttpOptions {
   /// that.
   std::chrono::milliseconds request_timeout{30'000};
   TunnelDialer::Options dialer{};
+  /// Where requests are kept that the end of the program leaves over; null: nowhere. Outlives the listeners.
+  KeptRequests* keep_in = nullptr;
+  /// Fields that are not kept, beyond the credentials that never are.
+  std::vector<std::string> keep_without{};
 };
 
 /// Ports of this machine whose HTTP requests go to services through the tunnel, and wait here while there is
@@ -34,6 +39,11 @@ struct HttpOptions {
 /// and only while its body is at hand (16 KiB). Otherwise it is answered with TUNNEL_013, or with what the
 /// server said. A request that cannot be sent again never travels on a stream that another one has used, for
 /// that may be about to end.
+///
+/// With HttpOptions::keep_in, refuse_rest() keeps those that wait, of high priority, that may_be_kept() and
+/// of which nothing has left; their callers get 503 all the same, which says so. The next run sends them,
+/// restore(): again after whatever is no answer, until they are too old. An answer goes nowhere but into a
+/// line for the person.
 ///
 /// Threads: the context's one. Once started, active() and connections() must be 0 before it goes away.
 class HttpListeners {
@@ -51,6 +61,11 @@ class HttpListeners {
   const std::vector<Forward>& forwards() const;
   /// What serves the requests to that service; lives as long as this.
   tunnel::HttpHandler& handler_for(const std::string& service);
+
+  /// Begins to send what earlier runs have left in HttpOptions::keep_in.
+  void restore();
+  /// Requests that this run has kept.
+  std::size_t kept() const;
 
   /// The tunnel connected, or lost its connection.
   void tunnel_changed();

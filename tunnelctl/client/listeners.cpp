@@ -68,9 +68,9 @@ bool is_service_name(std::string_view name) {
          std::all_of(name.begin(), name.end(), good);
 }
 
-Result<Forward> parse_forward(std::string_view text) {
+Result<Forward> parse_forward(std::string_view text, std::string_view option) {
   const auto wrong = [&](const char* what) {
-    return fail(Error::Kind::bad_input, "-L " + http::one_line(text, 200) + ": " + what +
+    return fail(Error::Kind::bad_input, std::string(option) + " " + http::one_line(text, 200) + ": " + what +
                                             "; it must read [address:]port:service, e.g. 8022:ssh");
   };
   const auto last = text.rfind(':');

@@ -23,8 +23,8 @@ struct Forward {
 };
 
 /// "[bind:]port:service": without an address 127.0.0.1; an IPv6 address in brackets; port 0 lets the system
-/// choose. Fails with bad_input and what it should read.
-Result<Forward> parse_forward(std::string_view text);
+/// choose. Fails with bad_input and what it should read; `option` is how the message calls it.
+Result<Forward> parse_forward(std::string_view text, std::string_view option = "-L");
 
 /// A service's name as tunneld takes it: ^[a-z0-9][a-z0-9-]{0,62}$.
 bool is_service_name(std::string_view name);

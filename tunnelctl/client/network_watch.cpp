@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -111,6 +112,15 @@ bool has_address(const asio::ip::address& address) {
   probe.open(address.is_v6() ? asio::ip::udp::v6() : asio::ip::udp::v4(), error);
   if (!error) probe.bind({address, 0}, error);
   return error != boost::system::errc::address_not_available;
+}
+
+std::optional<asio::ip::address> lost_address(int socket) {
+  asio::ip::tcp::endpoint endpoint;
+  auto size = static_cast<socklen_t>(endpoint.capacity());
+  if (socket < 0 || ::getsockname(socket, endpoint.data(), &size) != 0) return std::nullopt;
+  endpoint.resize(size);
+  if (has_address(endpoint.address())) return std::nullopt;
+  return endpoint.address();
 }
 
 }  // namespace tunnelctl::client

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/address.hpp>
@@ -38,5 +39,7 @@ class NetworkWatch {
 /// Whether this machine still has that address: connections from one that is gone are dead, though nobody
 /// tells them.
 bool has_address(const asio::ip::address& address);
+/// The address from which this socket speaks, if this machine no longer has it.
+std::optional<asio::ip::address> lost_address(int socket);
 
 }  // namespace tunnelctl::client

@@ -99,6 +99,7 @@ constexpr std::array kCauses{
     CauseRow{"refused", false, "check that tunneld runs there and listens on that port"},
     CauseRow{"unreachable", false, "check this machine's network"},
     CauseRow{"timed_out", false, "check the network, and firewalls on the way"},
+    CauseRow{"broken", false, "check the network, and that the address is a tunneld's"},
     CauseRow{"proxy_refused", false, "check HTTPS_PROXY and NO_PROXY, or ask who runs the proxy"},
     CauseRow{"proxy_authentication", true, "put user and password of the proxy into HTTPS_PROXY"},
     CauseRow{"tls_failed", true,
@@ -124,7 +125,7 @@ const CauseRow* row_of(std::string_view cause) {
 
 Verdict after_answer(const edge::ConnectFailure& failure, Verdict verdict) {
   const bool ours = !failure.error_code.empty();
-  if (ours) verdict.reason = http::one_line(failure.error_code, 32);
+  if (ours && failure.cause != "upgrade_stripped") verdict.reason = http::one_line(failure.error_code, 32);
   const auto denied = [&](Then then, const char* step) {
     verdict.then = then;
     verdict.error = {Error::Kind::denied, http::one_line(failure.message) + "; " + step};
@@ -174,6 +175,13 @@ Verdict after_failure(const edge::ConnectFailure& failure) {
     return verdict;
   }
   return failure.status == 0 ? verdict : after_answer(failure, std::move(verdict));
+}
+
+Error gave_up(unsigned attempts, const Verdict& last) {
+  return {Error::Kind::timed_out, "TUNNEL_019: gave up after " + std::to_string(attempts) +
+                                      (attempts == 1 ? " attempt" : " attempts in a row") + ": " +
+                                      last.error.message +
+                                      " (--retry forever goes on; more: tunnelctl explain TUNNEL_019)"};
 }
 
 std::string to_line(const Attempt& attempt) {

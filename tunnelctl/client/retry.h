@@ -39,6 +39,9 @@ Verdict after_close(std::uint16_t code, std::string_view reason = {});
 /// The connection was not made. 401: TUNNEL_003 (expired) is refreshed once, any other 401 and 403 stop.
 Verdict after_failure(const edge::ConnectFailure& failure);
 
+/// TUNNEL_019: that many attempts in a row came to nothing, the last of them to that. `timed_out`.
+Error gave_up(unsigned attempts, const Verdict& last);
+
 /// One attempt, for the log: every one is told in one line.
 struct Attempt {
   std::chrono::system_clock::time_point at{};

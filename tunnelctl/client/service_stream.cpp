@@ -3,6 +3,8 @@
 #include <cstring>
 #include <utility>
 
+#include "link/mux.h"
+
 namespace tunnelctl::client {
 
 ServiceStream::ServiceStream(std::unique_ptr<tunnel::ByteStream> inner, std::shared_ptr<std::size_t> open)
@@ -47,6 +49,11 @@ asio::awaitable<Result<void>> ServiceStream::shutdown_write() {
 
 void ServiceStream::close() noexcept {
   inner_->close();
+}
+
+bool ServiceStream::reset_by_peer() const {
+  const auto* stream = dynamic_cast<const links::MuxStream*>(inner_.get());
+  return stream != nullptr && stream->reset_by_peer();
 }
 
 }  // namespace tunnelctl::client

@@ -29,6 +29,8 @@ class ServiceStream final : public tunnel::ByteStream {
   void close() noexcept override;
 
   const std::optional<tunnel::Refusal>& refusal() const { return refusal_; }
+  /// It failed because the other side ended this stream, and not because the link ended with all of them.
+  bool reset_by_peer() const;
   /// The server has said yes.
   bool granted() const { return answer_.complete() && !refusal_; }
 

@@ -10,7 +10,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
@@ -61,6 +64,38 @@ std::string words_of(const Finished& finished) {
   return words.empty() ? "status " + std::to_string(finished.status) : words;
 }
 
+/// Older ones know neither PermitListen nor all that `restrict` means.
+constexpr std::pair kOldest{7, 8};
+
+/// The version in what `sshd -V` says; those before 9.3 say it below a complaint about the option.
+std::optional<std::pair<int, int>> version_in(std::string_view text) {
+  constexpr std::string_view kName = "OpenSSH_";
+  const auto at = text.find(kName);
+  if (at == std::string_view::npos) return std::nullopt;
+  text.remove_prefix(at + kName.size());
+  std::pair<int, int> version;
+  const auto* const end = text.data() + text.size();
+  const auto major = std::from_chars(text.data(), end, version.first);
+  if (major.ec != std::errc() || major.ptr == end || *major.ptr != '.') return std::nullopt;
+  const auto minor = std::from_chars(major.ptr + 1, end, version.second);
+  return minor.ec == std::errc() ? std::optional(version) : std::nullopt;
+}
+
+Result<void> check_version(const std::filesystem::path& program) {
+  const auto said = run_child({program, "-V"});
+  if (!said) return tl::unexpected(said.error());
+  const auto version = version_in(said->output);
+  if (!version)
+    return failed_file(program,
+                       "is no OpenSSH server; name the one of the package openssh-server with --sshd");
+  if (*version < kOldest)
+    return failed_file(
+        program, "is OpenSSH " + std::to_string(version->first) + "." + std::to_string(version->second) +
+                     ", and 7.8 or newer is needed; upgrade the package openssh-server, or name "
+                     "a newer one with --sshd");
+  return {};
+}
+
 /// By ssh-keygen beside it, and then put there whole: two agents that start at once get the same key.
 Result<void> make_host_key(const std::string& keygen, const std::filesystem::path& file) {
   const std::string temporary = file.string() + "." + std::to_string(::getpid());
@@ -82,7 +117,9 @@ Result<std::string> read_host_key(const std::string& keygen, const std::filesyst
     return tl::unexpected(readable.error());
   const auto shown = run_child({keygen, "-y", "-P", "", "-f", file});
   if (!shown) return tl::unexpected(shown.error());
-  const std::string remedy = "; take it away to have a new one made, which tunneld must then be told of";
+  const std::string remedy =
+      "; put the old one back, or delete it to have a new one made, and make tunneld forget the old one: "
+      "tunnelctl agents forget";
   if (shown->status != 0) return failed_file(file, "is no usable host key: " + words_of(*shown) + remedy);
   auto key = parse_public_key(shown->output.substr(0, shown->output.find('\n')));
   if (!key || !key->starts_with("ssh-ed25519 ")) return failed_file(file, "is no Ed25519 key" + remedy);
@@ -246,7 +283,10 @@ Result<std::filesystem::path> find_sshd(const std::filesystem::path& named, std:
   if (!named.empty()) {
     auto absolute = std::filesystem::absolute(named);
     if (!is_runnable(absolute))
-      return fail(Error::Kind::bad_input, "--sshd: " + named.string() + ": there is no such program");
+      return fail(Error::Kind::bad_input,
+                  "--sshd: " + named.string() +
+                      ": is no program that this user may run; name OpenSSH's sshd, or "
+                      "leave the option out to have it found");
     return absolute;
   }
   std::vector<std::filesystem::path> places{"/usr/sbin/sshd",        "/usr/local/sbin/sshd",
@@ -321,6 +361,7 @@ std::string authorized_keys(const std::vector<std::string>& keys, const std::vec
 }
 
 Result<Sshd> Sshd::prepare(Setup setup) {
+  if (auto good = check_version(setup.program); !good) return tl::unexpected(good.error());
   if (auto made = make_private_folder(setup.folder); !made) return tl::unexpected(made.error());
   if (!can_be_quoted(setup.folder))
     return fail(

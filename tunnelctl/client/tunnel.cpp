@@ -47,14 +47,6 @@ asio::awaitable<bool> is_cancelled() {
   co_return state.cancelled() != asio::cancellation_type::none;
 }
 
-std::optional<asio::ip::address> local_address_of(int socket) {
-  asio::ip::tcp::endpoint endpoint;
-  auto size = static_cast<socklen_t>(endpoint.capacity());
-  if (socket < 0 || ::getsockname(socket, endpoint.data(), &size) != 0) return std::nullopt;
-  endpoint.resize(size);
-  return endpoint.address();
-}
-
 std::string text_of(const Json& message, const char* name) {
   const auto found = message.find(name);
   return found != message.end() && found->is_string()
@@ -63,17 +55,6 @@ std::string text_of(const Json& message, const char* name) {
 }
 
 }  // namespace
-
-const char* to_string(State state) {
-  switch (state) {
-    case State::disconnected: return "disconnected";
-    case State::connecting: return "connecting";
-    case State::connected: return "connected";
-    case State::reconnecting: return "reconnecting";
-    case State::error: return "error";
-  }
-  return "error";
-}
 
 /// One link, and what travels over it.
 struct Tunnel::Line {
@@ -151,7 +132,7 @@ asio::awaitable<Result<std::shared_ptr<links::Link>>> Tunnel::reach(std::shared_
     if (closing_ || cancelled) co_return stopped();
     if (link && link->state() == links::Link::State::over)
       co_return fail(Error::Kind::not_found, link->why_over());
-    if (!turn) co_return tl::unexpected(gave_up(why));
+    if (!turn) co_return tl::unexpected(gave_up(options_.backoff.max_attempts.value_or(0), why));
     Attempt told{.at = std::chrono::system_clock::now(), .number = turn->attempt, .delay = turn->waited};
     told.cause = turn->network_changed ? "network_changed" : why.reason;
     auto outcome = co_await attempt(link);
@@ -191,7 +172,6 @@ asio::awaitable<Tunnel::Outcome> Tunnel::attempt(std::shared_ptr<links::Link> li
   auto socket = co_await connect_(target(server_, options_.path), std::move(request), report);
   if (!report.address.empty()) outcome.endpoint += " at " + report.address;
   if (socket) {
-    local_address_ = local_address_of(report.socket);
     auto shaken = co_await shake_hands(std::move(link), std::move(*socket));
     shaken.endpoint = std::move(outcome.endpoint);
     co_return shaken;
@@ -219,11 +199,12 @@ asio::awaitable<Tunnel::Outcome> Tunnel::shake_hands(std::shared_ptr<links::Link
     if (!made) error = made.error();
   }
   if (outcome.link) {
+    earlier_ = traffic();
     carrier_end_ = std::move(end);
     co_return outcome;
   }
   if (end->code && *end->code != 1006) {
-    outcome.verdict = after_close(*end->code);
+    outcome.verdict = after_close(*end->code, end->reason);
   } else {
     outcome.verdict.reason = "handshake";
     outcome.verdict.error = {
@@ -234,9 +215,9 @@ asio::awaitable<Tunnel::Outcome> Tunnel::shake_hands(std::shared_ptr<links::Link
 }
 
 void Tunnel::look_at_address() {
-  if (!line_ || !local_address_ || line_->link->state() != links::Link::State::attached) return;
-  if (has_address(*local_address_)) return;
-  line_->link->detach("this machine no longer has the address " + local_address_->to_string());
+  if (!line_ || line_->link->state() != links::Link::State::attached) return;
+  if (const auto lost = lost_address(vitals().socket))
+    line_->link->detach("this machine no longer has the address " + lost->to_string());
 }
 
 std::optional<Error> Tunnel::final_error(const Verdict& verdict) const {
@@ -246,13 +227,6 @@ std::optional<Error> Tunnel::final_error(const Verdict& verdict) const {
   if (verdict.then == Then::refresh_once && !token_is_new()) return verdict.error;
   if (verdict.stops_first && !ever_connected_) return verdict.error;
   return std::nullopt;
-}
-
-Error Tunnel::gave_up(const Verdict& last) const {
-  const auto& most = options_.backoff.max_attempts;
-  return {Error::Kind::timed_out, "gave up after " + std::to_string(most.value_or(0)) +
-                                      (most == 1U ? " attempt" : " attempts in a row") + ": " +
-                                      last.error.message + " (--retry forever goes on)"};
 }
 
 bool Tunnel::token_is_new() const {
@@ -305,7 +279,7 @@ Result<Verdict> Tunnel::look_back(const Line& line) {
     // The server is there, so a new one may begin at once.
     next.advice.hint = std::chrono::milliseconds(0);
   } else if (const auto code = carrier_end_->code.value_or(std::uint16_t{1006}); !line.lost && code != 1006) {
-    next = after_close(code);
+    next = after_close(code, carrier_end_->reason);
     if (auto error = final_error(next)) return tl::unexpected(std::move(*error));
     why = next.error.message;
   }
@@ -336,7 +310,7 @@ asio::awaitable<void> Tunnel::keep_attached(std::shared_ptr<Line> line) {
       if (!co_await line->changed.wait()) co_return;
     pace_.lost();
     const auto code = carrier_end_->code.value_or(std::uint16_t{1006});
-    auto verdict = after_close(code);
+    auto verdict = after_close(code, carrier_end_->reason);
     const auto why = code != 1006 || line->why_lost.empty() ? verdict.error.message : line->why_lost;
     if (auto error = final_error(verdict)) {
       if (verdict.then != Then::stop) error->message = "the connection is over: " + why;
@@ -463,6 +437,16 @@ asio::awaitable<void> Tunnel::close(Clock::time_point deadline) {
     while (!end->closed && Clock::now() < give_up) co_await pause(io_, kLook);
   }
   set_state(State::disconnected, "closed");
+}
+
+Tunnel::Traffic Tunnel::traffic() const {
+  if (!carrier_end_) return earlier_;
+  return {earlier_.bytes_in + carrier_end_->bytes_in, earlier_.bytes_out + carrier_end_->bytes_out};
+}
+
+tunnel::WebSocketStream::Vitals Tunnel::vitals() const {
+  const auto socket = carrier_end_ ? carrier_end_->socket.lock() : nullptr;
+  return socket ? socket->vitals() : tunnel::WebSocketStream::Vitals();
 }
 
 void Tunnel::set_state(State state, std::string why, bool resumed) {

@@ -22,25 +22,13 @@
 #include "tunnel/priority.h"
 #include "tunnel/refusal.h"
 #include "tunnelctl/client/carrier.h"
+#include "tunnelctl/client/client_state.h"
 #include "tunnelctl/client/pace.h"
 #include "tunnelctl/client/retry.h"
 #include "tunnelctl/client/server.h"
 #include "tunnelctl/client/service_stream.h"
 
 namespace tunnelctl::client {
-
-enum class State { disconnected, connecting, connected, reconnecting, error };
-const char* to_string(State state);
-
-/// One change of state. Each is told once.
-struct StateChange {
-  std::chrono::system_clock::time_point at{};
-  State state = State::disconnected;
-  std::string why{};         // one harmless line; of `connected` where to
-  std::string session_id{};  // of the link, in hexadecimal; empty before there is one
-  bool resumed = false;      // connected again, and every stream goes on
-  std::size_t streams = 0;   // open at that moment; of a link that could not be resumed: those that broke
-};
 
 /// Told what happens to a Tunnel, from its thread.
 class TunnelListener {
@@ -105,6 +93,13 @@ class Tunnel {
   const ServerSettings& server() const { return server_; }
   /// Streams to services that are open.
   std::size_t streams() const { return *streams_; }
+  /// Of the link's frames, over all connections: what was sent again counts again.
+  struct Traffic {
+    std::uint64_t bytes_in = 0, bytes_out = 0;
+  };
+  Traffic traffic() const;
+  /// Of the connection it has now.
+  tunnel::WebSocketStream::Vitals vitals() const;
 
  private:
   struct Line;
@@ -136,7 +131,6 @@ class Tunnel {
   void look_at_address();
   /// Whether a failed attempt ends the tunnel, and with which error.
   std::optional<Error> final_error(const Verdict& verdict) const;
-  Error gave_up(const Verdict& last) const;
   bool token_is_new() const;
   void set_state(State state, std::string why, bool resumed = false);
   asio::awaitable<bool> wait_for_change(Clock::time_point deadline);
@@ -152,7 +146,7 @@ class Tunnel {
   bool closing_ = false;
   Secret token_{};  // of the newest attempt
   std::shared_ptr<CarrierEnd> carrier_end_;
-  std::optional<asio::ip::address> local_address_{};  // of the newest connection
+  Traffic earlier_{};  // over the connections before this one
   std::shared_ptr<Line> line_;
   std::shared_ptr<std::size_t> streams_ = std::make_shared<std::size_t>(0);
   std::set<asio::steady_timer*> waiters_;

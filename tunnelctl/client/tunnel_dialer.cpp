@@ -21,8 +21,6 @@ using StreamResult = tunnel::Served<std::unique_ptr<tunnel::ByteStream>>;
 
 /// The ledger gives one principal a quarter of its memory, and there is only one here.
 constexpr std::size_t kShares = 4;
-/// How links::Mux says that the other side ended one stream rather than the link all of them.
-constexpr std::string_view kReset = "reset by the peer";
 
 Refusal stopping() {
   return {Code::unavailable, "tunnelctl is stopping"};
@@ -101,7 +99,7 @@ class TunnelDialer::Stream final : public tunnel::ByteStream {
     if (heard_) end();
     auto got = co_await inner_->read(into);
     if (got && *got > 0) heard_ = true;
-    if (!got) note_failure(got.error());
+    if (!got) note_failure();
     co_return got;
   }
   /// Of an idle stream that means: of no use any more. A link that was lost may have taken it along, and
@@ -125,12 +123,12 @@ class TunnelDialer::Stream final : public tunnel::ByteStream {
   }
 
  private:
-  void note_failure(const Error& error) {
+  void note_failure() {
     if (!news_ || heard_ || closed_) return;
     if (inner_->refusal())
       news_->refusal = inner_->refusal();
     else
-      news_->link_broke = error.message != kReset;
+      news_->link_broke = !inner_->reset_by_peer();
   }
 
   const std::shared_ptr<Shared> shared_;

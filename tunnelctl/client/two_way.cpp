@@ -12,6 +12,9 @@ namespace {
 
 using namespace asio::experimental::awaitable_operators;
 
+/// Two frames of a bulk transfer: fewer turns of everybody on its way than with one.
+constexpr std::size_t kMostPerRead = 128 * 1024;
+
 struct Pair {
   LocalStream& local;
   tunnel::ByteStream& service;
@@ -35,7 +38,7 @@ struct Pair {
 };
 
 asio::awaitable<void> to_service(Pair& pair) {
-  tunnel::AdaptiveBuffer buffer;
+  tunnel::AdaptiveBuffer buffer(0, kMostPerRead);
   for (;;) {
     const auto got = co_await pair.local.read(buffer.space());
     if (!got) co_return pair.broke(false, got.error());
@@ -50,7 +53,7 @@ asio::awaitable<void> to_service(Pair& pair) {
 }
 
 asio::awaitable<void> from_service(Pair& pair) {
-  tunnel::AdaptiveBuffer buffer;
+  tunnel::AdaptiveBuffer buffer(0, kMostPerRead);
   for (;;) {
     const auto got = co_await pair.service.read(buffer.space());
     if (!got) co_return pair.broke(true, got.error());

@@ -24,8 +24,8 @@ enum class Until {
   service_ended  // the service's end is the end, whatever may still come from this side
 };
 
-/// Copies both ways with buffers that grow to 64 KiB under load. Closes both streams at its end, at once when
-/// one of them breaks: when it was the service's, the local one is reset.
+/// Copies both ways with buffers that grow to 128 KiB under load. Closes both streams at its end, at once
+/// when one of them breaks: when it was the service's, the local one is reset.
 asio::awaitable<CopyEnd> copy_both_ways(LocalStream& local, tunnel::ByteStream& service, Until until);
 
 }  // namespace tunnelctl::client

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "tunnelctl/commands/config_values.h"
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/terminal/table.h"
 
@@ -51,8 +52,9 @@ void add(CLI::App& group, Chosen& chosen, const char* name, const char* help, co
 }  // namespace
 
 void add_config(CLI::App& app, Chosen& chosen) {
-  auto* group = app.add_subcommand("config", "Contexts: servers by name");
+  auto* group = app.add_subcommand("config", "Settings of connect and agent, and contexts: servers by name");
   group->require_subcommand(1);
+  add_config_values(*group, chosen);
   add(*group, chosen, "contexts", "Lists the contexts of the configuration file",
       "  tunnelctl config contexts\n  tunnelctl config contexts --output json", contexts);
   add(*group, chosen, "reference", "Describes every key of the configuration file",

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config_file.h"
+#include "tunnelctl/client/preferences_file.h"
 #include "tunnelctl/client/server.h"
 #include "tunnelctl/daemon/admin.h"
 #include "tunnelctl/terminal/table.h"
@@ -79,11 +80,23 @@ void bind_context(config::Schema& schema, Context& context) {
               .example = "~/.config/tunnelctl/prod.jwt"});
 }
 
+void bind_client(config::Schema& schema, client::Values& values) {
+  for (const auto& setting : client::settings()) {
+    config::Docs docs{.help = std::string(setting.help), .example = std::string(setting.example)};
+    docs.help.append(" Wins over it: `").append(setting.option).append("`, and `");
+    docs.help.append(setting.variable).append("` in the environment.");
+    docs.check = [&setting](std::string_view text) { return client::check(setting, text); };
+    schema.add(std::string(client::kPreferences) + "." + std::string(setting.key),
+               &values[std::string(setting.key)], std::move(docs));
+  }
+}
+
 void bind(config::Schema& schema, Configuration& configuration) {
   schema.add("current", &configuration.current,
              {.help = "The context that is used when none is named.", .example = "prod"});
   schema.add_list("contexts", &configuration.contexts, bind_context,
                   {.help = "Servers by name.", .unique = "name"});
+  bind_client(schema, configuration.client);
 }
 
 /// As the Grafana MCP server reads GRAFANA_URL: without a scheme, http for this machine and https for others.
@@ -187,26 +200,37 @@ Result<void> credentials_of_environment(grafana::Connection& connection, const E
 
 }  // namespace
 
-Result<Configuration> load_configuration(const Globals& globals, const Environment& environment) {
-  Configuration result;
+std::filesystem::path configuration_path(const Globals& globals, const Environment& environment) {
+  if (!globals.config.empty()) return globals.config;
   const auto* named = find(environment, "TUNNELCTL_CONFIG");
-  const bool must_exist = !globals.config.empty() || named != nullptr;
-  result.path = !globals.config.empty() ? globals.config
-                : named != nullptr      ? std::filesystem::path(*named)
-                                        : default_path(environment);
-  if (result.path.empty()) return result;
-  config::Sources sources{.file_name = result.path.string()};
-  auto text = config::read_file(result.path);
-  if (!text) {
-    if (text.error().kind == Error::Kind::not_found && !must_exist) return result;
-    return fail(Error::Kind::bad_input, text.error().message);
-  }
-  sources.file_text = std::move(*text);
+  return named != nullptr ? std::filesystem::path(*named) : default_path(environment);
+}
+
+Result<Configuration> parse_configuration(const std::filesystem::path& path, std::string text) {
+  Configuration result;
+  result.path = path;
+  result.exists = true;
   config::Schema schema;
   bind(schema, result);
-  if (auto loaded = schema.load(sources); !loaded) return tl::unexpected(loaded.error());
-  result.exists = true;
+  const auto loaded = schema.load({.file_name = path.string(), .file_text = std::move(text)});
+  if (!loaded) return tl::unexpected(loaded.error());
+  std::erase_if(result.client, [](const auto& one) { return one.second.empty(); });
+  for (const auto& [key, value] : result.client)
+    result.client_places[key] = schema.origin(std::string(client::kPreferences) + "." + key);
   return result;
+}
+
+Result<Configuration> load_configuration(const Globals& globals, const Environment& environment,
+                                         Writers writers) {
+  const bool must_exist = !globals.config.empty() || find(environment, "TUNNELCTL_CONFIG") != nullptr;
+  const auto path = configuration_path(globals, environment);
+  Configuration none;
+  none.path = path;
+  if (path.empty()) return none;
+  auto text = writers == Writers::owner ? client::read_own_file(path) : config::read_file(path);
+  if (text) return parse_configuration(path, std::move(*text));
+  if (text.error().kind == Error::Kind::not_found && !must_exist) return none;
+  return fail(Error::Kind::bad_input, text.error().message);
 }
 
 std::string configuration_reference() {
@@ -253,6 +277,23 @@ Result<Configuration> Session::configuration() {
     configuration_ = std::move(*loaded);
   }
   return *configuration_;
+}
+
+Result<Configuration> Session::own_configuration() {
+  if (!is_own_) {
+    auto loaded = load_configuration(globals, environment_, Writers::owner);
+    if (!loaded) {
+      configuration_is_wrong = true;
+      return loaded;
+    }
+    configuration_ = std::move(*loaded);
+    is_own_ = true;
+  }
+  return *configuration_;
+}
+
+std::filesystem::path Session::configuration_path() const {
+  return tunnelctl::configuration_path(globals, environment_);
 }
 
 Result<std::optional<Context>> Session::context() {

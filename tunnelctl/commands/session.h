@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "tunnelctl/client/preferences.h"
 #include "tunnelctl/commands/exit_status.h"
 #include "tunnelctl/grafana/server.h"
 
@@ -70,6 +71,8 @@ struct Context {
   std::filesystem::path admin_token_file{};
   std::string server_url{};
   std::filesystem::path server_token_file{};
+
+  bool operator==(const Context&) const = default;
 };
 
 struct Configuration {
@@ -77,11 +80,21 @@ struct Configuration {
   bool exists = false;
   std::string current{};
   std::vector<Context> contexts{};
+  client::Values client{};         // what its section `client` sets
+  client::Values client_places{};  // "config.yaml:3", by the same keys
 };
 
-/// --config, else $TUNNELCTL_CONFIG, else $XDG_CONFIG_HOME/tunnelctl/config.yaml or ~/.config/...; a file
-/// that nobody named need not exist.
-Result<Configuration> load_configuration(const Globals& globals, const Environment& environment);
+/// Whose file it may be: anybody's, or only one that nobody but its owner can have written.
+enum class Writers { any, owner };
+
+/// --config, else $TUNNELCTL_CONFIG, else $XDG_CONFIG_HOME/tunnelctl/config.yaml or ~/.config/...; empty when
+/// there is no home.
+std::filesystem::path configuration_path(const Globals& globals, const Environment& environment);
+/// The file there. One that nobody named need not exist.
+Result<Configuration> load_configuration(const Globals& globals, const Environment& environment,
+                                         Writers writers = Writers::any);
+/// What that text of the file at `path` says.
+Result<Configuration> parse_configuration(const std::filesystem::path& path, std::string text);
 /// Markdown of the file's keys.
 std::string configuration_reference();
 
@@ -110,6 +123,10 @@ class Session {
   const std::string* variable(std::string_view name) const;
   /// The configuration file, read once.
   Result<Configuration> configuration();
+  /// The same for commands that go by its section `client`: refuses a file that others may write.
+  Result<Configuration> own_configuration();
+  /// Where it is, or would be; empty when there is no home.
+  std::filesystem::path configuration_path() const;
   /// The context that --context or the file's `current` names; nullopt when there is none.
   Result<std::optional<Context>> context();
   /// Which Grafana, and as whom. Credentials come from where the address comes from, so that a token never
@@ -130,6 +147,7 @@ class Session {
   void use_flags(http::TlsFiles& tls, std::chrono::milliseconds& timeout, bool& allow_plain) const;
   Environment environment_;
   std::optional<Configuration> configuration_;
+  bool is_own_ = false;  // configuration_ came from a file that only its owner may write
 };
 
 /// What the command line chose. Set by the callback of the subcommand that was named.

@@ -67,6 +67,7 @@ Agent agent_of(const Json& json) {
           .user = text_of(json, "user"),
           .host_key = text_of(json, "hostKey"),
           .services = texts_of(json, "services"),
+          .connections = count_of(json, "connections"),
           .sessions = count_of(json, "sessions"),
           .since = text_of(json, "since")};
 }
@@ -258,6 +259,14 @@ Result<std::vector<Agent>> Admin::agents() const {
   std::vector<Agent> result;
   for (const Json* one : objects(*answer, "agents")) result.push_back(agent_of(*one));
   return result;
+}
+
+Result<void> Admin::forget_agent(const std::string& principal, const std::string& id) const {
+  const std::string path = "/api/tunnel/agents/forget";
+  const auto response = change("POST", path, {{"agentId", id}, {"principal", principal}});
+  if (!response) return tl::unexpected(response.error());
+  if (response->status >= 300) return tl::unexpected(error(request("POST", path), *response));
+  return {};
 }
 
 Result<std::vector<Breaker>> Admin::breakers() const {

@@ -47,8 +47,9 @@ struct Breaker {
 struct Agent {
   std::string id{}, principal{}, peer{}, user{}, host_key{};
   std::vector<std::string> services{};
-  std::uint64_t sessions = 0;  // SSH sessions through it
-  std::string since{};         // RFC 3339
+  std::uint64_t connections = 0;  // control connections it holds
+  std::uint64_t sessions = 0;     // SSH sessions through it
+  std::string since{};            // RFC 3339
 };
 
 struct Event {
@@ -115,6 +116,8 @@ class Admin {
   Result<Json> connections() const;
   Result<Json> users(std::size_t limit) const;
   Result<std::vector<Agent>> agents() const;
+  /// Makes tunneld forget the host key of an agent of the principal with that hash.
+  Result<void> forget_agent(const std::string& principal, const std::string& id) const;
   Result<std::vector<Breaker>> breakers() const;
   /// Closes it. Fails with not_found when there is none of that id.
   Result<void> reset_breaker(std::string_view id) const;

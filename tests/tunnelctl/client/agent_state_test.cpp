@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <fstream>
-#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,22 +12,10 @@
 namespace tunnelctl::client {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr const char* kKey =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
-constexpr const char* kOther =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/+/fz7+vn49/b19PPy8fDv7u3s6+rp6Ofm5eTj4uHg";
-constexpr const char* kOrigin = "https://tunnel.example:443";
-
-std::string text_of(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 mode_t mode_of(const std::filesystem::path& path) {
   struct stat status {};
@@ -99,67 +86,6 @@ TEST(PublicKey, ThatCouldSmuggleOptionsIsRefused) {
 TEST(PublicKey, HasTheFingerprintThatSshKeygenPrints) {
   // printf '%s\n' <key> | ssh-keygen -lf -
   EXPECT_EQ(key_fingerprint(kKey), "SHA256:ZkAslGjFiUHdGf/WUL8rQvkib4PTvQatUV0OUQSncCA");
-}
-
-TEST(TunnelKeys, AreReadAsTunneldServesThem) {
-  const std::string body =
-      std::string(R"({"keys":[{"type":"ssh-ed25519","fingerprint":"SHA256:x","publicKey":")") + kOther +
-      R"( tunneld@host"},{"publicKey":")" + kKey + R"("},{"publicKey":")" + kKey + R"("}],"more":1})";
-  const auto keys = parse_tunnel_keys(body);
-  ASSERT_TRUE(keys) << keys.error().message;
-  EXPECT_THAT(*keys, ElementsAre(kKey, kOther));
-}
-
-TEST(TunnelKeys, ThatAreNoneAreRefused) {
-  for (const auto* body :
-       {"", "[]", "{}", R"({"keys":[]})", R"({"keys":{}})", R"({"keys":[1]})", R"({"keys":[{}]})",
-        R"({"keys":[{"publicKey":1}]})", R"({"keys":[{"publicKey":"ssh-ed25519 AAAA"}]})", "<html>"})
-    EXPECT_FALSE(parse_tunnel_keys(body)) << body;
-  std::string many = R"({"keys":[)";
-  for (int i = 0; i < 9; ++i) many += std::string(i > 0 ? "," : "") + R"({"publicKey":")" + kKey + "\"}";
-  EXPECT_FALSE(parse_tunnel_keys(many + "]}"));
-}
-
-TEST(KnownServers, KeepTheKeyThatWasSeenFirst) {
-  const TemporaryFolder folder;
-  ASSERT_TRUE(pin_tunnel_keys(folder.path(), kOrigin, {kKey}));
-  EXPECT_EQ(text_of(folder.path() / "known_servers"), std::string(kOrigin) + " " + kKey + "\n");
-  EXPECT_EQ(mode_of(folder.path() / "known_servers"), 0600U);
-  EXPECT_TRUE(pin_tunnel_keys(folder.path(), kOrigin, {kKey}));
-
-  const auto changed = pin_tunnel_keys(folder.path(), kOrigin, {kOther});
-  ASSERT_FALSE(changed);
-  EXPECT_EQ(changed.error().kind, Error::Kind::denied);
-  EXPECT_THAT(changed.error().message, HasSubstr("TUNNEL_015"));
-  EXPECT_THAT(changed.error().message, HasSubstr(key_fingerprint(kOther)));
-  EXPECT_THAT(changed.error().message, HasSubstr(key_fingerprint(kKey)));
-  EXPECT_THAT(changed.error().message, HasSubstr((folder.path() / "known_servers").string()));
-  EXPECT_THAT(changed.error().message, Not(HasSubstr("\n")));
-  EXPECT_EQ(text_of(folder.path() / "known_servers"), std::string(kOrigin) + " " + kKey + "\n")
-      << "never overwritten";
-}
-
-TEST(KnownServers, AServerMayDropKeysAndNotAddThem) {
-  const TemporaryFolder folder;
-  ASSERT_TRUE(pin_tunnel_keys(folder.path(), kOrigin, {kKey, kOther}));
-  EXPECT_TRUE(pin_tunnel_keys(folder.path(), kOrigin, {kOther}));
-  const TemporaryFolder second;
-  ASSERT_TRUE(pin_tunnel_keys(second.path(), kOrigin, {kKey}));
-  EXPECT_FALSE(pin_tunnel_keys(second.path(), kOrigin, {kKey, kOther}));
-}
-
-TEST(KnownServers, AreToldApartByTheirWholeOrigin) {
-  const TemporaryFolder folder;
-  ASSERT_TRUE(pin_tunnel_keys(folder.path(), "https://a:443", {kKey}));
-  EXPECT_TRUE(pin_tunnel_keys(folder.path(), "https://a:4433", {kOther}));
-  EXPECT_TRUE(pin_tunnel_keys(folder.path(), "https://a:44", {kOther}));
-  EXPECT_FALSE(pin_tunnel_keys(folder.path(), "https://a:443", {kOther}));
-}
-
-TEST(KnownServers, ThatCannotBeReadPinNothingAnew) {
-  const TemporaryFolder folder;
-  std::filesystem::create_directory(folder.path() / "known_servers");
-  EXPECT_FALSE(pin_tunnel_keys(folder.path(), kOrigin, {kKey}));
 }
 
 }  // namespace

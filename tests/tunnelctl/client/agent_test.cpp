@@ -112,8 +112,8 @@ struct Peer {
     ASSERT_TRUE(to_agent) << "the agent does not listen";
     to_agent(message.dump());
   }
-  void close(std::uint16_t code) {
-    ending = {code, true};
+  void close(std::uint16_t code, std::string reason = {}) {
+    ending = {code, true, std::move(reason)};
     stream->close();
   }
   const std::string* field(std::string_view name) const {
@@ -202,6 +202,8 @@ class AgentTest : public testing::Test {
           line += " " + std::string(field.key()) + "=" + std::string(*text);
       told.push_back(line);
     };
+    made.on_state = [this](const StateChange& change) { states.emplace_back(to_string(change.state)); };
+    made.on_attempt = [this](const Attempt& attempt) { attempts.push_back(attempt); };
     return made;
   }
 
@@ -309,6 +311,8 @@ class AgentTest : public testing::Test {
   std::optional<Verdict> distrust;
   std::function<std::optional<edge::ConnectFailure>(const std::string&)> refuse;
   std::vector<std::string> told;
+  std::vector<std::string> states;
+  std::vector<Attempt> attempts;
   std::unique_ptr<Agent> agent;
   std::optional<AgentOutcome> outcome;
 };
@@ -346,7 +350,7 @@ TEST_F(AgentTest, AnnouncesItsServicesAndItsHostKey) {
   announcement.erase("bootId");
   EXPECT_EQ(announcement, json::parse(R"({"type":"announce","agentId":"laptop","user":"ann",
     "hostKey":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
-    "services":[{"name":"ollama","target":"127.0.0.1:11434"},{"name":"ssh","target":"127.0.0.1:22"}]})"));
+    "services":[{"name":"ollama","target":"127.0.0.1:11434"},{"name":"ssh","target":"127.0.0.1:22"}],"slot":0})"));
   EXPECT_FALSE(was_told("outcome=connected")) << "not before tunneld has them";
   control->tell({{"type", "announced"}, {"agentId", "laptop"}, {"warnings", {"ssh is configured here too"}}});
   EXPECT_TRUE(was_told("attempt endpoint=wss://tunnel.example/agent cause=first outcome=connected"));
@@ -373,6 +377,28 @@ TEST_F(AgentTest, ComesBackWhenTheConnectionBreaks) {
   EXPECT_TRUE(was_told("disconnected reason=broken"));
   EXPECT_TRUE(was_told("cause=broken outcome=connected"));
   EXPECT_EQ(agent->counts().connections, 2U);
+}
+
+TEST_F(AgentTest, ComesBackWhenTheServerSaid) {
+  start();
+  announced()->close(1013, R"({"code":"TUNNEL_006","retryAfterMs":40})");
+  announced();
+  ASSERT_TRUE(until([&] { return attempts.size() == 2; }));
+  EXPECT_GE(attempts[1].delay, 40ms);
+  EXPECT_EQ(attempts[1].cause, "overloaded");
+  EXPECT_TRUE(was_told("close code 1013, TUNNEL_006"));
+}
+
+TEST_F(AgentTest, TellsItsStateToWhoShowsIt) {
+  start();
+  auto control = announced();
+  control->close(1006);
+  control = announced();
+  ASSERT_TRUE(until([&] { return states.size() >= 4; }));
+  agent->stop();
+  EXPECT_EQ(end().end, AgentOutcome::End::stopped);
+  EXPECT_THAT(states,
+              testing::ElementsAre("connecting", "connected", "reconnecting", "connected", "disconnected"));
 }
 
 TEST_F(AgentTest, KeepsItsBootIdWhileItRuns) {
@@ -450,6 +476,8 @@ TEST_F(AgentTest, GivesUpAfterSomeAttemptsThatFail) {
   const auto how = end();
   EXPECT_EQ(how.end, AgentOutcome::End::gave_up);
   EXPECT_THAT(how.error.message, HasSubstr("connection refused"));
+  EXPECT_THAT(how.error.message, testing::StartsWith("TUNNEL_019: gave up after 3 attempts"));
+  EXPECT_THAT(states, testing::ElementsAre("connecting", "error"));
   EXPECT_EQ(agent->counts().attempts, 3U);
   EXPECT_EQ(
       std::count_if(told.begin(), told.end(), [](const auto& line) { return line.starts_with("attempt "); }),
@@ -499,6 +527,16 @@ TEST_F(AgentTest, TellsWhyItsAnnouncementWasRefused) {
   EXPECT_THAT(how.error.message, HasSubstr("too many services"));
 }
 
+TEST_F(AgentTest, TriesAgainWhereThereIsNoPlaceForItYet) {
+  start();
+  auto control = next_peer("/agent");
+  ASSERT_TRUE(until([&] { return !control->said.empty(); }));
+  control->tell({{"type", "error"}, {"error", {{"code", "TUNNEL_012"}, {"message", "no place"}}}});
+  control->ending = {4429, true, R"({"code":"TUNNEL_012","retryAfterMs":1})"};
+  control->stream->close();
+  EXPECT_NE(announced(), nullptr);
+}
+
 TEST_F(AgentTest, SendsANewerTokenBeforeTheOldOneEnds) {
   start();
   const auto control = announced();
@@ -530,8 +568,105 @@ TEST_F(AgentTest, EndsAControlConnectionThatCarriesBytes) {
   EXPECT_NE(announced(), nullptr);
 }
 
+// ---- several control connections
+// --------------------------------------------------------------------------------
+
+class AgentWithTwo : public AgentTest {
+ protected:
+  AgentWithTwo() { settings.connections = 2; }
+  /// Both connections, announced.
+  std::pair<std::shared_ptr<Peer>, std::shared_ptr<Peer>> both() {
+    start();
+    auto first = announced();
+    auto second = announced();
+    return {first, second};
+  }
+  json announcement_of(Peer& control) {
+    EXPECT_TRUE(until([&] { return !control.said.empty(); }));
+    return control.said.empty() ? json() : control.said.front();
+  }
+};
+
+TEST_F(AgentWithTwo, OpensTheSecondWhenTheFirstIsTaken) {
+  start();
+  const auto first = next_peer("/agent");
+  const auto one = announcement_of(*first);
+  EXPECT_EQ(one.at("slot"), 0);
+  EXPECT_EQ(peers.size(), 1U) << "what is wrong is told once";
+  first->tell({{"type", "announced"}});
+  const auto second = next_peer("/agent");
+  const auto two = announcement_of(*second);
+  EXPECT_EQ(two.at("slot"), 1);
+  EXPECT_EQ(two.at("bootId"), one.at("bootId"));
+  EXPECT_EQ(agent->counts().connections_now, 1U);
+  second->tell({{"type", "announced"}});
+  EXPECT_EQ(agent->counts().connections_now, 2U);
+  EXPECT_EQ(agent->counts().reconnects, 0U);
+}
+
+TEST_F(AgentWithTwo, ServesATicketOnceThatComesByBoth) {
+  const auto [first, second] = both();
+  const auto link = open_session(*first);
+  second->tell({{"type", "session.open"}, {"ticket", kTicket}});
+  const auto other = open_session(*second, "ffeeddccbbaa99887766554433221100");
+  EXPECT_NE(other, nullptr);
+  EXPECT_EQ(sshds.size(), 2U) << "one of each ticket";
+  EXPECT_EQ(agent->counts().sessions_failed, 0U);
+}
+
+TEST_F(AgentWithTwo, OneThatIsLostComesBackBesideTheOther) {
+  const auto [first, second] = both();
+  const auto link = open_session(*first);
+  first->close(1006);
+  const auto again = next_peer("/agent");
+  EXPECT_EQ(announcement_of(*again).at("slot"), 0);
+  again->tell({{"type", "announced"}});
+  EXPECT_EQ(second->ended_with, 0);
+  EXPECT_EQ(agent->counts().reconnects, 1U);
+  send(*sshds[0], "alive");
+  EXPECT_EQ(receive(*link, 5), "alive");
+}
+
+TEST_F(AgentWithTwo, OneThatCannotComeBackDoesNotEndTheOther) {
+  settings.backoff.max_attempts = 2;
+  const auto [first, second] = both();
+  refuse = [](const std::string& path) -> std::optional<edge::ConnectFailure> {
+    return path == "/agent" ? std::optional(unreachable()) : std::nullopt;
+  };
+  first->close(1006);
+  ASSERT_TRUE(until([&] { return agent->counts().attempts > 6; })) << "it goes on trying";
+  EXPECT_FALSE(outcome);
+  EXPECT_NE(open_session(*second), nullptr);
+}
+
+TEST_F(AgentWithTwo, GivesWayWithBothToANewerOneOfItsName) {
+  const auto [first, second] = both();
+  second->close(4409);
+  EXPECT_EQ(end().end, AgentOutcome::End::superseded);
+  EXPECT_EQ(first->ended_with, 1000) << "it says goodbye";
+}
+
+TEST_F(AgentWithTwo, EachHasATokenOfItsOwnToRenew) {
+  const auto [first, second] = both();
+  first->close(4401);
+  second->close(4401);
+  token = "token-2";
+  EXPECT_EQ(announced()->request.bearer.reveal(), "token-2");
+  EXPECT_EQ(announced()->request.bearer.reveal(), "token-2");
+  EXPECT_FALSE(outcome);
+}
+
 // ---- sessions
 // --------------------------------------------------------------------------------------------------
+
+TEST_F(AgentTest, ServesATicketOnce) {
+  start();
+  const auto control = announced();
+  const auto link = open_session(*control);
+  control->tell({{"type", "session.open"}, {"ticket", kTicket}});
+  EXPECT_EQ(sshds.size(), 1U);
+  EXPECT_THAT(control->said, IsEmpty());
+}
 
 TEST_F(AgentTest, BridgesASessionToAnSshdOfItsOwn) {
   start();
@@ -716,18 +851,20 @@ TEST_F(AgentTest, EndsASessionInTheMiddleOfItsResumption) {
 
 TEST(AgentMetricsText, IsWhatPrometheusReads) {
   AgentCounts counts;
-  counts.connected_now = true;
+  counts.connections_now = 2;
   counts.attempts = 7;
-  counts.connections = 3;
+  counts.connections = 4;
+  counts.reconnects = 2;
   counts.sessions = 5;
   counts.sessions_failed = 1;
   counts.bytes_in = 10;
   const auto text = metrics_text(counts, 1500ms);
-  for (const auto* line : {"# TYPE tunnel_agent_uptime_seconds gauge\ntunnel_agent_uptime_seconds 1.500\n",
-                           "\ntunnel_agent_connected 1\n", "\ntunnel_agent_reconnects_total 2\n",
-                           "\ntunnel_agent_sessions_total{result=\"opened\"} 5\n",
-                           "\ntunnel_agent_sessions_total{result=\"failed\"} 1\n",
-                           "\ntunnel_agent_session_bytes_total{direction=\"in\"} 10\n"})
+  for (const auto* line :
+       {"# TYPE tunnel_agent_uptime_seconds gauge\ntunnel_agent_uptime_seconds 1.500\n",
+        "\ntunnel_agent_connected 1\n", "\ntunnel_agent_connections 2\n",
+        "\ntunnel_agent_reconnects_total 2\n", "\ntunnel_agent_sessions_total{result=\"opened\"} 5\n",
+        "\ntunnel_agent_sessions_total{result=\"failed\"} 1\n",
+        "\ntunnel_agent_session_bytes_total{direction=\"in\"} 10\n"})
     EXPECT_THAT(text, HasSubstr(line));
   EXPECT_TRUE(text.ends_with('\n'));
 }

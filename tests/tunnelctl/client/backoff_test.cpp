@@ -142,6 +142,17 @@ TEST(Backoff, GivesUpAfterItsAttemptsButNotWhileALinkMayBeResumed) {
   EXPECT_FALSE(backoff.next(kStart + 60s, kMiddle));
 }
 
+TEST(Backoff, StaysQuickAsLongAsALinkMayBeResumed) {
+  Backoff backoff(plain(), Backoff::First::at_once);
+  for (int i = 0; i < 9; ++i) backoff.next(kStart, kMiddle);
+  const auto late = kStart + 200s;  // beyond quick_for
+  EXPECT_GT(backoff.next(late, kMiddle)->delay, 30s);
+  backoff.hold_on_until(late + 60s);
+  EXPECT_LE(backoff.next(late, 0.999)->delay, 4s);
+  EXPECT_LE(backoff.next(late + 56s, 0.999)->delay, 4s);
+  EXPECT_GT(backoff.next(late + 57s, kMiddle)->delay, 30s);
+}
+
 TEST(Backoff, ATryThatIsNotMadeDoesNotCount) {
   Backoff backoff(plain(), Backoff::First::at_once);
   backoff.withdraw();

@@ -59,8 +59,9 @@ class FakeTunneld {
     for (auto& session : sessions_) session->known = false;
   }
   /// Ends the link in use, and the WebSocket with that code.
-  void end_with(std::uint16_t code) {
+  void end_with(std::uint16_t code, std::string reason = {}) {
     ending_->code = code;
+    ending_->reason = std::move(reason);
     sessions_.back()->link->close();
   }
   void say(std::string line) {

@@ -12,6 +12,7 @@
 
 #include "tests/support/memory_exchange.h"
 #include "tests/support/memory_stream.h"
+#include "tests/tunnelctl/client/temporary_folder.h"
 
 namespace tunnelctl::client {
 namespace {
@@ -88,6 +89,7 @@ class HttpListenersTest : public testing::Test {
   }
   void SetUp() override { make(); }
   void TearDown() override {
+    listeners->stop_accepting();
     listeners->refuse_rest();
     for (auto& call : calls) {
       call->exchange.abort();
@@ -539,6 +541,310 @@ TEST_F(HttpListenersTest, KeepsNoStreamOnceItIsToStop) {
   EXPECT_EQ(*far.streams, 1U);
   say(0, kAnswer);
   EXPECT_EQ(*far.streams, 0U);
+}
+
+// Over the end -------------------------------------------------------------------------------------
+
+class KeptOverTheEnd : public HttpListenersTest {
+ protected:
+  void SetUp() override { begin(); }
+  void TearDown() override {
+    HttpListenersTest::TearDown();
+    listeners.reset();
+  }
+
+  /// Another run of the program, on the same folder.
+  void begin() {
+    if (listeners) HttpListenersTest::TearDown();
+    listeners.reset();
+    store.reset();
+    told.clear();
+    KeptRequests::Options options;
+    options.folder = place.path() / "kept";
+    options.server = "wss://tunnel.example.org";
+    options.now = [this] { return std::chrono::system_clock::now() + later; };
+    auto opened = KeptRequests::open(options, [this](std::string_view line) { told.emplace_back(line); });
+    ASSERT_TRUE(opened) << opened.error().message;
+    store = std::move(*opened);
+    HttpOptions http;
+    http.keep_in = store.get();
+    http.keep_without = {"X-Session"};
+    make(http);
+  }
+  void end() {
+    listeners->stop_accepting();
+    listeners->refuse_rest();
+    settle();
+  }
+  /// A run that has kept this one.
+  void keep(const std::string& method, const std::string& path, const std::string& fields = {},
+            std::optional<std::string> body = {}) {
+    connect(false);
+    ask(method, path, "X-Tunnel-Priority: high\r\n" + fields, std::move(body));
+    end();
+    ASSERT_EQ(listeners->kept(), 1U);
+    begin();
+  }
+  void restore() {
+    listeners->restore();
+    settle();
+  }
+  std::size_t files() const {
+    std::size_t count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(place.path() / "kept"))
+      if (entry.path().extension() == ".kept") ++count;
+    return count;
+  }
+
+  TemporaryFolder place;
+  std::chrono::seconds later{};
+  std::unique_ptr<KeptRequests> store;
+};
+
+TEST_F(KeptOverTheEnd, IsWhatWaitsWithHighPriorityAndMayBeRepeated) {
+  connect(false);
+  const auto high = [&](const char* method, const char* path, const std::string& fields = {}) -> Call& {
+    return ask(method, path, "X-Tunnel-Priority: high\r\n" + fields, "body");
+  };
+  Call* kept[] = {&high("PUT", "/1", "Authorization: Bearer own\r\nX-Session: s\r\nX-Other: stays\r\n"),
+                  &high("DELETE", "/2"), &high("POST", "/3", "Idempotency-Key: k\r\n")};
+  Call* others[] = {&high("POST", "/4"), &ask("GET", "/5"), &ask("GET", "/6", "X-Tunnel-Priority: low\r\n")};
+  end();
+  for (const auto* call : kept) {
+    EXPECT_EQ(call->status(), 503U);
+    EXPECT_EQ(call->code(), "TUNNEL_004");
+    EXPECT_THAT(call->exchange.answer, HasSubstr("keeps this request, without its credentials"));
+    EXPECT_THAT(call->exchange.field("X-Tunnel-Kept-Until"), StartsWith("20"));
+  }
+  for (const auto* call : others) {
+    EXPECT_EQ(call->code(), "TUNNEL_004");
+    EXPECT_EQ(call->exchange.field("X-Tunnel-Kept-Until"), "-");
+  }
+  EXPECT_EQ(listeners->kept(), 3U);
+  EXPECT_TRUE(far.asked.empty());
+
+  begin();
+  far.connected = true;
+  restore();
+  EXPECT_THAT(paths(), testing::UnorderedElementsAre("/1", "/2", "/3"));
+  for (std::size_t n = 0; n < 3; ++n) {
+    EXPECT_EQ(far.asked[n].priority, tunnel::Priority::high);
+    EXPECT_TRUE(heard(n).ends_with("\r\n\r\nbody")) << heard(n);
+    EXPECT_THAT(heard(n), HasSubstr("\r\nHost: here:8080\r\n"));
+    EXPECT_THAT(heard(n), HasSubstr("X-Forwarded-For: 192.0.2.7\r\n"));
+    EXPECT_THAT(heard(n), Not(HasSubstr("Authorization")));
+    EXPECT_THAT(heard(n), Not(HasSubstr("X-Session")));
+    EXPECT_THAT(heard(n), Not(HasSubstr("X-Tunnel")));
+  }
+  EXPECT_EQ(files(), 3U) << "none has its answer yet";
+  for (std::size_t n = 0; n < 3; ++n) say(n, std::string(kOk) + std::string(kAnswer));
+  EXPECT_EQ(files(), 0U);
+  EXPECT_EQ(listeners->active(), 0U);
+  EXPECT_THAT(told, testing::Contains(HasSubstr("PUT web, request corr-1: answered with 200")));
+}
+
+TEST_F(KeptOverTheEnd, IsNothingUnlessAskedFor) {
+  make();
+  connect(false);
+  auto& call = ask("GET", "/", "X-Tunnel-Priority: high\r\n");
+  end();
+  EXPECT_EQ(call.code(), "TUNNEL_004");
+  EXPECT_EQ(call.exchange.field("X-Tunnel-Kept-Until"), "-");
+  EXPECT_EQ(listeners->kept(), 0U);
+  EXPECT_EQ(files(), 0U);
+}
+
+TEST_F(KeptOverTheEnd, IsNothingThatTheServiceMayHaveSeen) {
+  auto& under_way = ask("GET", "/1", "X-Tunnel-Priority: high\r\n");
+  auto& waits_again = ask("GET", "/2", "X-Tunnel-Priority: high\r\n");
+  say(1, kOk);
+  far.connected = false;
+  cut(1);
+  listeners->tunnel_changed();
+  EXPECT_EQ(listeners->waiting(), 1U);
+  end();
+  for (const auto* call : {&waits_again, &under_way}) {
+    EXPECT_EQ(call->code(), "TUNNEL_004");
+    EXPECT_EQ(call->exchange.field("X-Tunnel-Kept-Until"), "-");
+  }
+  EXPECT_EQ(listeners->kept(), 0U);
+}
+
+TEST_F(KeptOverTheEnd, IsWhatTheServerRefusedForTheMoment) {
+  auto& call = ask("GET", "/", "X-Tunnel-Priority: high\r\n");
+  say(0, "{\"error\":{\"code\":\"TUNNEL_005\",\"message\":\"too many\",\"retryAfter\":9}}\n");
+  EXPECT_EQ(listeners->waiting(), 1U);
+  end();
+  EXPECT_NE(call.exchange.field("X-Tunnel-Kept-Until"), "-") << "the service got nothing of it";
+}
+
+TEST_F(KeptOverTheEnd, HasItsLargeBodyReadAtTheEnd) {
+  connect(false);
+  const std::string large(40 * 1024, 'x');
+  ask("PUT", "/sized", "X-Tunnel-Priority: high\r\n", large);
+  calls.push_back(std::make_unique<Call>(
+      io.get_executor(),
+      "PUT /chunked HTTP/1.1\r\nHost: h\r\nX-Tunnel-Priority: high\r\nTransfer-Encoding: chunked\r\n\r\n",
+      std::vector<std::string>{"one", "two"}));
+  asio::co_spawn(io, listeners->handler_for("web").handle(calls.back()->exchange),
+                 [](const std::exception_ptr&) {});
+  settle();
+  end();
+  EXPECT_EQ(listeners->kept(), 2U);
+  begin();
+  far.connected = true;
+  restore();
+  ASSERT_EQ(far.asked.size(), 2U);
+  // Both came in the same millisecond, so either may be the first.
+  const std::size_t sized = heard(0).starts_with("PUT /sized ") ? 0 : 1;
+  EXPECT_TRUE(heard(sized).ends_with("\r\nContent-Length: 40960\r\n\r\n" + large));
+  EXPECT_TRUE(heard(1 - sized).ends_with("\r\nContent-Length: 6\r\n\r\nonetwo"));
+}
+
+TEST_F(KeptOverTheEnd, IsNothingWhoseBodyDoesNotComeOrDoesNotFit) {
+  connect(false);
+  auto& slow = ask("PUT", "/", "X-Tunnel-Priority: high\r\nContent-Length: 100000\r\n");
+  slow.exchange.body_stays_open = true;
+  auto& large = ask("PUT", "/", "X-Tunnel-Priority: high\r\n", std::string(5 * 1024 * 1024, 'x'));
+  end();
+  ASSERT_TRUE(until([&] { return slow.done && large.done; }));
+  for (const auto* call : {&slow, &large}) {
+    EXPECT_EQ(call->code(), "TUNNEL_004");
+    EXPECT_THAT(call->exchange.answer, HasSubstr("could not be kept"));
+  }
+  EXPECT_EQ(listeners->kept(), 0U);
+  EXPECT_EQ(told.size(), 2U);
+}
+
+TEST_F(KeptOverTheEnd, IsNothingOfACallerThatLeft) {
+  connect(false);
+  auto& gone = ask("GET", "/", "X-Tunnel-Priority: high\r\n");
+  gone.cancel.emit(asio::cancellation_type::terminal);
+  end();
+  EXPECT_EQ(listeners->kept(), 0U);
+}
+
+TEST_F(KeptOverTheEnd, WaitsForTheConnectionAndForItsServiceInTheNextRun) {
+  keep("GET", "/");
+  connect(false);
+  restore();
+  EXPECT_EQ(listeners->waiting(), 1U);
+  connect(true);
+  ASSERT_EQ(far.asked.size(), 1U);
+  say(0, "{\"error\":{\"code\":\"TUNNEL_018\",\"message\":\"no agent\"}}\n");
+  EXPECT_EQ(files(), 1U);
+  ASSERT_TRUE(until([&] { return far.asked.size() == 2; })) << "it may come back";
+  settle();
+  say(1, std::string(kOk) + "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(files(), 0U) << "that is an answer";
+  EXPECT_THAT(told, testing::Contains(HasSubstr("answered with 500")));
+}
+
+TEST_F(KeptOverTheEnd, IsGivenUpWhenTheServerRefusesItForGood) {
+  keep("GET", "/");
+  far.connected = true;
+  restore();
+  say(0, "{\"error\":{\"code\":\"TUNNEL_017\",\"message\":\"no service web\"}}\n");
+  EXPECT_EQ(files(), 0U);
+  EXPECT_THAT(told, testing::Contains(HasSubstr("TUNNEL_017")));
+  EXPECT_EQ(listeners->active(), 0U);
+}
+
+TEST_F(KeptOverTheEnd, IsSentAgainByTheRunAfterTheNextWhenThatOneGotNoAnswer) {
+  keep("PUT", "/", "", "body");
+  far.connected = true;
+  restore();
+  EXPECT_THAT(paths(), ElementsAre("/"));
+  end();
+  EXPECT_EQ(files(), 1U);
+  begin();
+  far.asked.clear();
+  restore();
+  EXPECT_THAT(paths(), ElementsAre("/"));
+  say(0, std::string(kOk) + std::string(kAnswer));
+  EXPECT_EQ(files(), 0U);
+}
+
+TEST_F(KeptOverTheEnd, HoldsNoEndUpWhileItWaits) {
+  keep("GET", "/");
+  connect(false);
+  restore();
+  EXPECT_EQ(listeners->active(), 1U);
+  listeners->stop_accepting();
+  settle();
+  EXPECT_EQ(listeners->active(), 0U);
+  EXPECT_EQ(listeners->waiting(), 0U);
+  EXPECT_EQ(files(), 1U);
+}
+
+TEST_F(KeptOverTheEnd, StaysWhenTheNextRunEndsAtOnce) {
+  keep("GET", "/");
+  connect(false);
+  restore();
+  end();
+  EXPECT_EQ(listeners->active(), 0U);
+  EXPECT_EQ(files(), 1U);
+  begin();
+  far.connected = true;
+  restore();
+  say(0, "{\"error\":{\"code\":\"TUNNEL_018\",\"message\":\"no agent\"}}\n");
+  EXPECT_EQ(listeners->active(), 1U) << "it rests before the next try";
+  end();
+  EXPECT_EQ(listeners->active(), 0U);
+  EXPECT_EQ(files(), 1U);
+}
+
+TEST_F(KeptOverTheEnd, StaysWhenTheProgramEndsBeforeItsTurn) {
+  keep("GET", "/");
+  connect(true);
+  listeners->restore();
+  end();
+  EXPECT_EQ(listeners->active(), 0U);
+  EXPECT_TRUE(far.asked.empty());
+  EXPECT_EQ(files(), 1U);
+}
+
+TEST_F(KeptOverTheEnd, MayStillGetItsAnswerWhileTheProgramEnds) {
+  keep("GET", "/");
+  far.connected = true;
+  restore();
+  listeners->stop_accepting();
+  settle();
+  EXPECT_EQ(listeners->active(), 1U);
+  say(0, std::string(kOk) + std::string(kAnswer));
+  EXPECT_EQ(listeners->active(), 0U);
+  EXPECT_EQ(files(), 0U);
+}
+
+TEST_F(KeptOverTheEnd, IsNeverSentOnceItIsTooOld) {
+  keep("GET", "/");
+  later = 297s;
+  connect(false);
+  restore();
+  EXPECT_EQ(listeners->waiting(), 1U);
+  later = 300s;
+  ASSERT_TRUE(until([&] { return listeners->active() == 0; }));
+  EXPECT_EQ(files(), 0U);
+  EXPECT_THAT(told, testing::Contains(HasSubstr("is dropped and was not answered")));
+  connect(true);
+  EXPECT_TRUE(far.asked.empty());
+}
+
+TEST_F(KeptOverTheEnd, LeavesMostOfTheQueueToOthers) {
+  connect(false);
+  for (int n = 0; n < 20; ++n) ask("GET", "/" + std::to_string(n), "X-Tunnel-Priority: high\r\n");
+  end();
+  EXPECT_EQ(listeners->kept(), 20U);
+  begin();
+  far.connected = true;
+  restore();
+  EXPECT_EQ(listeners->active(), 4U);
+  ASSERT_EQ(far.asked.size(), 4U);
+  for (int round = 0; round < 5; ++round)
+    for (std::size_t n = 0; n < 4; ++n) say(n, (round == 0 ? std::string(kOk) : "") + std::string(kAnswer));
+  EXPECT_EQ(far.asked.size(), 4U) << "the streams are used again";
+  EXPECT_EQ(files(), 0U);
+  EXPECT_EQ(listeners->active(), 0U);
 }
 
 TEST(HttpForward, IsNamedByItsOwnFlagWhenItIsWrong) {

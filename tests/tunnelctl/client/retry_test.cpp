@@ -98,7 +98,7 @@ TEST(FailedAttempts, WhatWillNotMendItselfEndsOnlyTheFirstConnection) {
     EXPECT_EQ(verdict.error.kind, Kind::unavailable) << cause;
     EXPECT_EQ(verdict.reason, cause);
   }
-  for (const char* cause : {"dns_failed", "refused", "unreachable", "timed_out", "something_new"}) {
+  for (const char* cause : {"dns_failed", "refused", "unreachable", "timed_out", "broken", "something_new"}) {
     edge::ConnectFailure failure;
     failure.cause = cause;
     EXPECT_FALSE(after_failure(failure).stops_first) << cause;

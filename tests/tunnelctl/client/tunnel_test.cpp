@@ -227,7 +227,7 @@ TEST_F(TunnelTest, GivesUpAfterItsAttempts) {
   ASSERT_TRUE(until([&] { return ended.has_value(); }));
   ASSERT_FALSE(*ended);
   EXPECT_EQ(ended->error().kind, Error::Kind::timed_out);
-  EXPECT_THAT(ended->error().message, HasSubstr("3 attempts"));
+  EXPECT_THAT(ended->error().message, HasSubstr("TUNNEL_019: gave up after 3 attempts"));
   EXPECT_THAT(ended->error().message, HasSubstr("connection refused"));
   ASSERT_EQ(seen.attempts.size(), 3U);
   EXPECT_EQ(seen.attempts[2].number, 3U);
@@ -273,6 +273,31 @@ TEST_F(TunnelTest, ARestartOfTheServerIsAnsweredWithANewLink) {
   ASSERT_TRUE(until_state(State::connected));
   EXPECT_THAT(seen.states[2].why, HasSubstr("restarts"));
   EXPECT_EQ(seen.attempts[1].cause, "restart");
+}
+
+TEST_F(TunnelTest, AServerThatIsOverloadedIsAskedAgainWhenItSaid) {
+  start();
+  ASSERT_TRUE(until_state(State::connected));
+  far.end_with(1013, R"({"code":"TUNNEL_006","retryAfterMs":40})");
+  ASSERT_TRUE(until([&] { return far.links() == 2; }));
+  ASSERT_TRUE(until_state(State::connected));
+  EXPECT_THAT(seen.states[2].why, HasSubstr("TUNNEL_006"));
+  ASSERT_EQ(seen.attempts.size(), 2U);
+  EXPECT_EQ(seen.attempts[1].cause, "overloaded");
+  EXPECT_GE(seen.attempts[1].delay, 40ms);
+}
+
+TEST_F(TunnelTest, CountsWhatItCarriesOverAllItsConnections) {
+  start();
+  const auto stream = open("echo");
+  ASSERT_TRUE(stream);
+  const std::string bytes(100'000, 'x');
+  far.cut();
+  ASSERT_TRUE(until([&] { return far.resumed == 1; }));
+  EXPECT_EQ(support::run_async(io, send_and_hear(*stream, bytes)), bytes);
+  EXPECT_GE(tunnel->traffic().bytes_in, bytes.size());
+  EXPECT_GE(tunnel->traffic().bytes_out, bytes.size());
+  EXPECT_LT(tunnel->traffic().bytes_out, 2 * bytes.size());
 }
 
 TEST_F(TunnelTest, AServerThatForbidsIsNotAskedAgain) {

@@ -22,6 +22,7 @@ inline Ended call(std::vector<std::string> arguments, tunnelctl::Environment env
   std::ostringstream out, err;
   // Nothing of whoever runs the test.
   environment.emplace_back("XDG_CONFIG_HOME", "/nonexistent");
+  environment.emplace_back("XDG_RUNTIME_DIR", "/nonexistent");
   tunnelctl::Session session(out, err, std::move(environment), std::move(stop));
   CLI::App app;
   tunnelctl::Chosen chosen;

@@ -148,15 +148,27 @@ TEST(Admin, ListsAndResetsBreakers) {
 TEST(Admin, ListsAgentsWithWhateverIsToldOfThem) {
   const ScriptedApi api({{"/api/tunnel/agents", always(200, R"({"total":2,"agents":[
       {"agentId":"office","principal":"9a3c","peer":"192.0.2.7","user":"tunnel","hostKey":"SHA256:x",
-       "services":["web","ssh",7],"sessions":2,"since":"2026-11-21T16:01:25.470Z"},
+       "services":["web","ssh",7],"connections":3,"sessions":2,"since":"2026-11-21T16:01:25.470Z"},
       {"agentId":"bare"}]})")}});
   const auto list = at(api).agents();
   ASSERT_TRUE(list) << list.error().message;
   ASSERT_EQ(list->size(), 2U);
   EXPECT_THAT(list->at(0).services, ElementsAre("web", "ssh"));
+  EXPECT_EQ(list->at(0).connections, 3U);
   EXPECT_EQ(list->at(0).sessions, 2U);
   EXPECT_EQ(list->at(1).id, "bare");
   EXPECT_EQ(list->at(1).since, "");
+}
+
+TEST(Admin, MakesTunneldForgetAnAgentsKey) {
+  const ScriptedApi api({{"/api/tunnel/agents/forget", always(204, "")}});
+  EXPECT_TRUE(at(api).forget_agent("9a3c", "office"));
+  EXPECT_THAT(api.lines(), ElementsAre("POST /api/tunnel/agents/forget"));
+  const ScriptedApi none(
+      {{"/api/tunnel/agents/forget", always(404, R"({"error":{"message":"no agent office is enrolled"}})")}});
+  const auto refused = at(none).forget_agent("9a3c", "office");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, Kind::not_found);
 }
 
 TEST(Admin, ReadsPagesOfEvents) {
