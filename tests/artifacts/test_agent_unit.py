@@ -45,6 +45,13 @@ def test_systemd_waits_until_its_sessions_had_their_time():
     assert int(setting("TimeoutStopSec")) > farewell + 5, "and for goodbyes"
 
 
+def test_it_is_ready_when_tunneld_has_its_services():
+    assert setting("Type") == "notify" and setting("NotifyAccess") == "main"
+    # Before that it may have to wait for tunneld without an end (--retry forever).
+    assert setting("TimeoutStartSec") == "infinity"
+    assert int(setting("WatchdogSec")) >= 30
+
+
 def test_its_sandbox_has_what_the_program_uses():
     # AF_UNIX: the socket pairs of its sshds; AF_NETLINK: news of the network.
     assert {"AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"} == set(setting("RestrictAddressFamilies").split())

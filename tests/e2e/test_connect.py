@@ -39,9 +39,10 @@ class Connect:
         assert token is None or not any(token in word for word in words)
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
                 if name in os.environ}
+        home = {"HOME": str(self.directory), "XDG_RUNTIME_DIR": str(self.directory)}
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", *words], cwd=self.directory, stdin=stdin,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**kept, "HOME": str(self.directory), **(environment or {})})
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**kept, **home, **(environment or {})})
         self.said = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()

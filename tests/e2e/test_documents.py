@@ -24,6 +24,10 @@ PROVOKED = {
 }
 
 
+#: What tunnelctl says by itself: no caller gets it as an answer.
+TUNNELCTLS_OWN = {"TUNNEL_019"}
+
+
 def example(code):
     """(status, error) of the page's example answer."""
     text = (PAGES / f"{code}.md").read_text()
@@ -51,7 +55,8 @@ def test_every_page_has_the_same_sections_and_its_own_code(page):
     text = page.read_text()
     assert text.startswith(f"# {page.stem}: ")
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
-    assert example(page.stem)[1]["code"] == page.stem
+    if page.stem not in TUNNELCTLS_OWN:
+        assert example(page.stem)[1]["code"] == page.stem
 
 
 def test_every_link_of_the_troubleshooting_page_leads_somewhere():

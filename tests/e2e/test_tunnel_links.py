@@ -579,6 +579,7 @@ class Agent:
             pass
         self.socket.close()
         for session in self.sessions:
+            session.link.send_raw(link_frame(GONE))  # in good order, so that nobody waits for it to come back
             session.far.close()
 
 

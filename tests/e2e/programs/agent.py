@@ -32,6 +32,8 @@ class Agent:
         for path in (self.directory, self.home):
             os.chown(path, self.user.pw_uid, self.user.pw_gid)
         self.port = port  # unset: the daemon's
+        self.server = None  # unset: wss:// on loopback, at that port
+        self.environment = {}
         self.program = None
 
     @property
@@ -49,12 +51,14 @@ class Agent:
 
     def launch(self):
         self.certificate.write_bytes(self.daemon.certificate.read_bytes())
-        command = [binary(), "agent", "--server", f"wss://127.0.0.1:{self.port or self.daemon.port}", "--id", self.name,
+        server = self.server or f"wss://127.0.0.1:{self.port or self.daemon.port}"
+        command = [binary(), "agent", "--server", server, "--id", self.name,
                    "--token-file", self.token_file, "--ca-file", self.certificate, *self.arguments]
         for name, port in self.services.items():
             command += ["--service", f"{name}=127.0.0.1:{port}"]
-        clean = {"HOME": str(self.home), "XDG_STATE_HOME": "", "INVOCATION_ID": "", "NOTIFY_SOCKET": ""}
-        self.program = Program(f"agent-{self.name}", command, self.directory, user=self.user, env=clean)
+        clean = {"HOME": str(self.home), "XDG_STATE_HOME": "", "INVOCATION_ID": "", "NOTIFY_SOCKET": "",
+                 "XDG_RUNTIME_DIR": str(self.home)}
+        self.program = Program(f"agent-{self.name}", command, self.directory, user=self.user, env={**clean, **self.environment})
         return self
 
     def start(self):

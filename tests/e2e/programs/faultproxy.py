@@ -42,9 +42,9 @@ class FaultProxy:
         with urllib.request.urlopen(urllib.request.Request(url, data=data, method=method), timeout=10) as answer:
             return json.load(answer)
 
-    def rules(self, *, accept="serve", up=None, down=None, both=None):
-        """From now on these rules, and no others."""
-        return self._ask("/rules", "PUT", {"accept": accept, "up": {**(both or {}), **(up or {})},
+    def rules(self, *, accept="serve", up=None, down=None, both=None, only_new=False):
+        """From now on these rules, and no others; `only_new`: for connections to come."""
+        return self._ask("/rules", "PUT", {"accept": accept, "only_new": only_new, "up": {**(both or {}), **(up or {})},
                                            "down": {**(both or {}), **(down or {})}})
 
     def heal(self):
@@ -54,9 +54,10 @@ class FaultProxy:
         """Every connection there is: RST to both sides, or FIN."""
         return self._ask(f"/cut?by={by}", "POST", {})
 
-    def vanish(self):
-        """Every connection there is becomes half-open: nothing passes it any more, not even its end."""
-        return self._ask("/vanish", "POST", {})
+    def vanish(self, only=None):
+        """Every connection there is becomes half-open: nothing passes it any more, not even its end. `only`: just
+        that one, 0 for the oldest."""
+        return self._ask("/vanish" if only is None else f"/vanish?only={only}", "POST", {})
 
     def state(self):
         return self._ask("/state")

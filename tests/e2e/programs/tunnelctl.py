@@ -68,7 +68,8 @@ class Tunnelctl:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
                 if name in os.environ}
         return Running(self, [str(word) for word in arguments],
-                       {**kept, "HOME": str(self.directory), **self.environment})
+                       {**kept, "HOME": str(self.directory), "XDG_RUNTIME_DIR": str(self.directory),
+                        **self.environment})
 
     def run(self, *arguments, timeout=60):
         self.last = self.start(*arguments).end(timeout)
