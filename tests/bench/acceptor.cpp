@@ -8,12 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "endpoint.h"
-
 namespace bench {
 
-Acceptor::Acceptor(Loop& loop, std::uint16_t port, std::function<void(int)> take)
-    : loop_(loop), fd_(listen_tcp(port)), take_(std::move(take)) {
+Acceptor::Acceptor(Loop& loop, std::uint16_t port, std::function<void(int)> take, Reach reach)
+    : loop_(loop), fd_(listen_tcp(port, reach)), take_(std::move(take)) {
   loop_.add(fd_, EPOLLIN, *this);
 }
 

@@ -83,12 +83,12 @@ int dial_tcp(const Endpoint& to) {
   return fd;
 }
 
-int listen_tcp(std::uint16_t port) {
+int listen_tcp(std::uint16_t port, Reach reach) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) failed("socket");
   const int on = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const sockaddr_in address = address_of("127.0.0.1", port);
+  const sockaddr_in address = address_of(reach == Reach::loopback ? "127.0.0.1" : "0.0.0.0", port);
   if (::bind(fd, as_sockaddr(address), sizeof address) != 0) failed("bind");
   if (::listen(fd, 4096) != 0) failed("listen");
   return fd;

@@ -30,8 +30,10 @@ struct Credentials {
 /// Connected, non-blocking, TCP_NODELAY. The connect may still be under way. Throws on failure.
 int dial_tcp(const Endpoint& to);
 
-/// Listens on 127.0.0.1; 0 lets the kernel choose.
-int listen_tcp(std::uint16_t port);
+/// Who may come: `everywhere` is for a network namespace with a path of its own (bench_delay).
+enum class Reach { loopback, everywhere };
+/// Listens on 127.0.0.1, or on every address; 0 lets the kernel choose.
+int listen_tcp(std::uint16_t port, Reach reach = Reach::loopback);
 std::uint16_t local_port(int fd);
 
 }  // namespace bench

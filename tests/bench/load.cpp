@@ -19,7 +19,7 @@ using bench::Arguments;
 using nlohmann::json;
 
 constexpr const char* kUsage =
-    "usage: bench_load serve [--sink P] [--source P] [--echo P] [--http P]\n"
+    "usage: bench_load serve [--sink P] [--source P] [--echo P] [--http P] [--everywhere]\n"
     "       bench_load bulk --to ENDPOINT --up|--down [--streams N] [--bytes N]\n"
     "       bench_load http --to http(s)://HOST:PORT/PATH [--connections N] [--milliseconds N]\n"
     "       bench_load crowds --to http(s)://HOST:PORT/PATH --crowd NAME,TOKENS_FILE,PER_SECOND\n"
@@ -141,12 +141,13 @@ json run_echo_beside_bulk(Arguments& arguments) {
 
 int run(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
-  Arguments arguments(argc - 2, argv + 2, {"up", "down", "no-resume"});
+  Arguments arguments(argc - 2, argv + 2, {"up", "down", "no-resume", "everywhere"});
   if (!arguments.words().empty())
     throw std::invalid_argument("unexpected word: " + arguments.words().front());
   if (command == "serve") {
     const auto port = [&](const char* name) { return static_cast<std::uint16_t>(arguments.number(name, 0)); };
-    const bench::TargetPorts ports{port("sink"), port("source"), port("echo"), port("http")};
+    const auto reach = arguments.flag("everywhere") ? bench::Reach::everywhere : bench::Reach::loopback;
+    const bench::TargetPorts ports{port("sink"), port("source"), port("echo"), port("http"), reach};
     arguments.finish();
     bench::serve_target(ports);
     return 0;

@@ -160,7 +160,10 @@ volatile std::sig_atomic_t stop_asked = 0;
 template <class Kind>
 class Port {
  public:
-  Port(Loop& loop, std::uint16_t port) : loop_(loop), acceptor_(loop, port, [this](int fd) { add(fd); }) {}
+  Port(Loop& loop, std::uint16_t port, Reach reach)
+      : loop_(loop),
+        acceptor_(
+            loop, port, [this](int fd) { add(fd); }, reach) {}
   std::uint16_t port() const { return acceptor_.port(); }
   void sweep() { gone_.clear(); }
 
@@ -187,10 +190,10 @@ void serve_target(TargetPorts ports) {
   std::signal(SIGTERM, [](int) { stop_asked = 1; });
   std::signal(SIGINT, [](int) { stop_asked = 1; });
   Loop loop;
-  Port<Sink> sink(loop, ports.sink);
-  Port<Source> source(loop, ports.source);
-  Port<Echo> echo(loop, ports.echo);
-  Port<Http> http(loop, ports.http);
+  Port<Sink> sink(loop, ports.sink, ports.reach);
+  Port<Source> source(loop, ports.source, ports.reach);
+  Port<Echo> echo(loop, ports.echo, ports.reach);
+  Port<Http> http(loop, ports.http, ports.reach);
   std::printf("{\"sink\": %u, \"source\": %u, \"echo\": %u, \"http\": %u}\n", sink.port(), source.port(),
               echo.port(), http.port());
   std::fflush(stdout);

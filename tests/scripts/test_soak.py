@@ -23,7 +23,7 @@ def soak(*arguments):
 def test_help_names_every_part():
     done = soak("--help")
     assert done.returncode == 0
-    for part in ("load", "connections", "cuts", "campaign", "churn", "addresses", "slow", "reloads"):
+    for part in ("load", "connections", "agents", "links", "cuts", "starts", "campaign", "churn", "addresses", "slow", "reloads"):
         assert part in done.stdout
 
 

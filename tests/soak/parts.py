@@ -18,6 +18,8 @@ from callers.http import ask, outcome
 from callers.raw_http import RawHttp, request
 from callers.websocket import stream
 from callers.workers import BROKEN, Workers, post
+from link_faults import flaps, link_starts
+from links import agents, cuts, links
 from programs import audit
 from programs.loopback import wait_until
 
@@ -140,7 +142,7 @@ def connections(site, chosen):
 IMPATIENT = {"keepalive": "1s", "keepalive_reply": "1s", "connect_timeout": "2s", "handshake_timeout": "3s"}
 
 
-def cuts(site, chosen):
+def starts(site, chosen):
     """A session's start cut at every byte, both ways, by RST and FIN."""
     origin, far = site.origin(), site.sshd()
     wire = site.proxy(far.port)
@@ -161,7 +163,7 @@ def cuts(site, chosen):
             assert all(executed.get(name, 0) <= 1 for name in names), "a request was executed twice"
             assert all(executed.get(name, 0) == 1 for name, result in names.items() if result == (200, None))
             requests, executed_ever = requests + len(names), executed_ever + sum(executed.get(name, 0) for name in names)
-    site.record("cuts.session_starts", wire.state()["accepted"], "cut", n=requests, executed=executed_ever, twice=0)
+    site.record("starts.session_starts", wire.state()["accepted"], "cut", n=requests, executed=executed_ever, twice=0)
     settle(daemon)
     daemon.stop()
 
@@ -340,8 +342,8 @@ def reloads(site, chosen):
     daemon.stop()
 
 
-PARTS = {"load": load, "connections": connections, "cuts": cuts, "campaign": campaign, "churn": churn, "addresses": addresses,
-         "slow": slow, "reloads": reloads}
+PARTS = {"load": load, "connections": connections, "agents": agents, "links": links, "cuts": cuts, "starts": starts,
+         "link_starts": link_starts, "flaps": flaps, "campaign": campaign, "churn": churn, "addresses": addresses, "slow": slow, "reloads": reloads}
 
 
 def raise_file_limit():

@@ -5,10 +5,13 @@ A sample is a flat dictionary of figures; the names are the rows of the table (r
 
 import json
 import os
+import re
+import socket
 import subprocess
 import time
+from statistics import median
 
-from .processes import (MIB, Failed, cpu_seconds, last_words, machine_busy_seconds, memory,
+from .processes import (MIB, Failed, cpu_seconds, free_port, last_words, machine_busy_seconds, memory,
                         read_json_line, run, wait_for)
 
 GIB = 1024 * MIB
@@ -23,6 +26,7 @@ class Sizes:
         self.one_by_one = 150 if quick else 400
         self.side_by_side = 600 if quick else 2000
         self.idle_counts = (0, 100) if quick else (0, 100, 1000)
+        self.setups = 2 if quick else 7
         self.strace_bytes = (32 if quick else 96) * MIB
 
 
@@ -92,7 +96,8 @@ def new_streams(site, variant, sizes, parallel):
         result = _load(site, variant, "newstream", "--to", variant.endpoint("echo"), "--parallel", parallel,
                        "--count", sizes.one_by_one if parallel == 1 else sizes.side_by_side)
     name = f"new stream {parallel}"
-    return {f"{name} p50 ms": result["p50_ms"], f"{name} p95 ms": result["p95_ms"],
+    trips = {f"{name} round trips": result["p50_ms"] / (2 * site.delay_ms)} if site.delay_ms else {}
+    return {**trips, f"{name} p50 ms": result["p50_ms"], f"{name} p95 ms": result["p95_ms"],
             f"{name} per s": result["per_second"], "others": meter.others}
 
 
@@ -105,6 +110,40 @@ def echo_beside_bulk(site, variant, sizes):
             "echo beside bulk, its MiB/s": result["bulk_mib_per_second"], "others": meter.others}
 
 
+def _first_echo_ms(site, variant, near):
+    """From the start of a client of its own to the first echo of a stream through it."""
+    port = free_port()
+    begin = time.monotonic()
+    client = variant.another_client(near, port)
+    try:
+        while not _echoes(port):
+            if time.monotonic() > begin + 30:
+                raise Failed(f"no echo through another client of {variant.name}: {last_words(client)}")
+            time.sleep(0.001)
+        return (time.monotonic() - begin) * 1000
+    finally:
+        site.processes.stop(client)
+
+
+def _echoes(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+            stream.sendall(bytes(64))
+            return len(stream.recv(64, socket.MSG_WAITALL)) == 64
+    except OSError:
+        return False  # not listening yet, or not connected
+
+
+def setup(site, variant, sizes):
+    with _CpuMeter(site, variant) as meter:
+        there = median(_first_echo_ms(site, variant, near=False) for _ in range(sizes.setups))
+        figures = {"setup ms": there}
+        if site.delay_ms:
+            here = median(_first_echo_ms(site, variant, near=True) for _ in range(sizes.setups))
+            figures["setup round trips"] = (there - here) / (2 * site.delay_ms)
+    return {**figures, "others": meter.others}
+
+
 WORKLOADS = {
     **{f"bulk {direction} {streams}":
        lambda *where, d=direction, n=streams: bulk(*where, d, n)
@@ -113,7 +152,15 @@ WORKLOADS = {
        for connections in (1, 32, 256)},
     **{f"new stream {parallel}": lambda *where, n=parallel: new_streams(*where, n) for parallel in (1, 16)},
     "echo beside bulk": echo_beside_bulk,
+    "setup": setup,
 }
+# Over a path with a round trip: what depends on it.
+WITH_DELAY = re.compile(r"bulk (down|up) 1$|new stream 1$|setup")
+
+
+def fits(name, variant):
+    """A variant without a client of its own has nothing to set up."""
+    return name != "setup" or hasattr(variant, "another_client")
 
 
 def prove(site, variant, seconds=30):
@@ -161,16 +208,17 @@ def idle_memory(site, variant, sizes):
         finally:
             site.processes.stop(holder)
 
+    counts = [count for count in sizes.idle_counts if count <= variant.most_streams]
     for kind in ("idle streams", "idle connections") if variant.http_door else ("idle streams",):
         variant.start()
         endpoint = variant.http_url() if kind == "idle connections" else variant.endpoint("echo")
         try:
             prove(site, variant)
-            for count in sizes.idle_counts:
+            for count in counts:
                 hold(kind, count, endpoint)
         finally:
             variant.stop()
-        most = sizes.idle_counts[-1]
+        most = counts[-1]
         for role in ("client", "daemon"):
             if f"{kind} 0 RSS MiB {role}" in figures:
                 grown = figures[f"{kind} {most} RSS MiB {role}"] - figures[f"{kind} 0 RSS MiB {role}"]

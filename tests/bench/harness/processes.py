@@ -187,9 +187,20 @@ def wait_for(what, holds, seconds=20, process=None):
         time.sleep(0.02)
 
 
-def listening(port):
+def listening(port, host="127.0.0.1"):
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
+
+
+def own_network():
+    """Moves this process and what it starts into a network of its own, with loopback only. None, or why not."""
+    clone_newnet = 0x40000000
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(clone_newnet) != 0:
+        return f"a network namespace: {os.strerror(ctypes.get_errno())} (root may)"
+    if subprocess.run(["ip", "link", "set", "lo", "up"], capture_output=True).returncode != 0:
+        return "no ip command that sets loopback up in a network namespace"
+    return None
 
 
 def run(command, **options):

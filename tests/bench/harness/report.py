@@ -19,7 +19,7 @@ SECTIONS = {
         [f"http {n} added {p} ms" for n in HTTP for p in ("p50", "p95")] +
         ["new stream 1 p50 ms", "new stream 1 p95 ms", "new stream 16 p50 ms",
          "echo beside bulk p50 ms", "echo beside bulk p95 ms", "echo beside bulk p99 ms",
-         "echo beside bulk, its MiB/s"],
+         "echo beside bulk, its MiB/s", "new stream 1 round trips", "setup ms", "setup round trips"],
     "CPU":
         [f"{bulk} CPU s/GiB {role}" for bulk in BULKS
          for role in ("client", "daemon", "sshd", "without sshd", "load tool")] +
@@ -130,6 +130,14 @@ def _median(variant, row):
     return lambda results: results.median(variant, row)
 
 
+def _rss(variant, streams):
+    """Of the larger of both sides."""
+    def figure(results):
+        sides = [results.median(variant, f"idle streams {streams} RSS MiB {role}") for role in ("client", "daemon")]
+        return max(sides) if None not in sides else None
+    return figure
+
+
 def bars():
     """With a client process (as the peers have one) first; `-door` where the load tool is the client."""
     made = []
@@ -173,6 +181,20 @@ def bars():
             Bar(f"echo p95 beside a bulk stream, {variant}", False, 3,
                 _median(variant, "echo beside bulk p95 ms"), " ms"),
         ]
+    made += [
+        *(Bar(f"1 stream {direction}, TLS, connect:tls against chisel:tls", True, 2,
+              _ratio("connect:tls", "chisel:tls", f"bulk {direction} 1 MiB/s"), " x") for direction in ("down", "up")),
+        *(Bar(f"CPU per GiB {direction}, connect:tls, client and daemon", False, 1.5,
+              _median("connect:tls", f"bulk {direction} 1 CPU s/GiB without sshd"), " s")
+          for direction in ("down", "up")),
+        Bar("new stream p50, connect:tls", False, 0.3, _median("connect:tls", "new stream 1 p50 ms"), " ms"),
+        Bar("new streams, connect:tls against chisel:tls", True, 1.5,
+            _ratio("connect:tls", "chisel:tls", "new stream 16 per s"), " x"),
+        Bar("echo p95 beside a bulk stream, connect:tls", False, 3,
+            _median("connect:tls", "echo beside bulk p95 ms"), " ms"),
+        Bar("RSS, connect:tls, idle, the larger side", False, 25, _rss("connect:tls", 0), " MiB"),
+        Bar("RSS, connect:tls, 1,000 idle streams, the larger side", False, 70, _rss("connect:tls", 1000), " MiB"),
+    ]
     for kind in ("idle connections", "idle streams"):
         made += [
             Bar(f"daemon's RSS for each of the {kind}, plain", False, 64,

@@ -21,8 +21,12 @@ SERVICES = ("sink", "source", "echo", "http")
 class Site:
     """What all variants share: target, sshd, keys, a small CA."""
 
-    def __init__(self, processes, folder, binaries):
+    def __init__(self, processes, folder, binaries, delay_ms=0):
+        """`delay_ms`, one way: between callers and daemons, in a network namespace (bench_delay)."""
         self.processes, self.folder, self.bin = processes, folder, binaries
+        self.delay_ms = delay_ms
+        # Where daemons listen, and where callers reach them from the path's other end.
+        self.here = self.there = "127.0.0.1"
         # sshd runs without privilege. root would need its privilege separation and another login path,
         # so root borrows the account that every Debian has.
         self.user = "www-data" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
@@ -31,8 +35,14 @@ class Site:
         return os.path.join(self.folder, name)
 
     def start(self):
-        target = self.processes.start("target", [self.bin / "bench_load", "serve"],
-                                      stdout=subprocess.PIPE)
+        if self.delay_ms:
+            line = self.processes.start("delay", [self.bin / "bench_delay", "--milliseconds", self.delay_ms],
+                                        stdout=subprocess.PIPE)
+            path = read_json_line(line)
+            self.here, self.there = path["here"], path["there"]
+        target = self.processes.start(
+            "target", [self.bin / "bench_load", "serve", *(["--everywhere"] if self.delay_ms else [])],
+            stdout=subprocess.PIPE)
         self.ports = read_json_line(target)
         self.target = target
         self._make_keys()
@@ -47,7 +57,8 @@ class Site:
         leaf = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                 "-subj", "/CN=localhost", "-keyout", self.path("tls.key"), "-out", self.path("tls.csr")]
         with open(self.path("tls.ext"), "w") as file:
-            file.write("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n")
+            names = ",".join(f"IP:{address}" for address in {"127.0.0.1", self.here, self.there})
+            file.write(f"subjectAltName={names},DNS:localhost\nbasicConstraints=CA:FALSE\n")
         sign = ["openssl", "x509", "-req", "-days", "2", "-in", self.path("tls.csr"),
                 "-CA", self.path("ca.pem"), "-CAkey", self.path("ca.key"), "-CAcreateserial",
                 "-extfile", self.path("tls.ext"), "-out", self.path("tls.pem")]
@@ -128,6 +139,7 @@ class Variant:
     name = ""
     why_absent = None
     http_door = False
+    most_streams = 1_000_000
     client_arguments = ()  # for bench_load: token, CA
 
     def __init__(self, site):
@@ -153,6 +165,12 @@ class Direct(Variant):
 
     def start(self):
         self.local = self.site.ports
+
+    def endpoint(self, service):
+        return f"tcp:{self.site.there}:{self.local[service]}"
+
+    def http_url(self):
+        return f"http://{self.site.there}:{self.local['http']}/"
 
 
 class Ssh(Variant):
@@ -180,7 +198,7 @@ class Tunneld(Variant):
         """The one place that knows the daemon's keys."""
         ports = {name: free_port() for name in ("tls", "clear", "admin")}
         config = {
-            "listen": [f"127.0.0.1:{ports['tls']}"],
+            "listen": [f"{self.site.here}:{ports['tls']}"],
             "plaintext_listen": [f"127.0.0.1:{ports['clear']}"],
             "admin_listen": f"127.0.0.1:{ports['admin']}",
             "state_dir": self.state,
@@ -197,10 +215,15 @@ class Tunneld(Variant):
         if "`tiers." not in run([self.program, "config-reference"]):  # an earlier one, which has no such limits
             config.pop("tiers")
             config["limits"] = {"max_unauthenticated": 2048}
+        self.ca_file = os.path.join(self.state, "tls.crt")
+        if self.site.delay_ms:  # its own certificate is for loopback
+            config["tls"] = {"certificate_file": self.site.path("tls.pem"), "key_file": self.site.path("tls.key")}
+            self.ca_file = self.site.path("ca.pem")
         self.config = self.site.path(self.name.replace(":", "-") + ".yaml")
         with open(self.config, "w") as file:
             json.dump(config, file, indent=1)  # JSON is YAML
-        self.door = f"127.0.0.1:{ports['tls' if self.tls else 'clear']}"
+        self.door = f"{self.site.there}:{ports['tls' if self.tls else 'clear']}"
+        self.near_door = f"{self.site.here}:{ports['tls' if self.tls else 'clear']}"
         self.door_port = ports["tls" if self.tls else "clear"]
 
     def _upstreams(self):
@@ -225,12 +248,13 @@ class Tunneld(Variant):
             file.write(token.strip() + "\n")
         daemon = self.site.processes.start(self.name, [tunneld, "serve", "--config", self.config])
         self.roles = {"daemon": [daemon]}
-        wait_for("tunneld", lambda: listening(self.door_port), process=daemon)
+        wait_for("tunneld", lambda: listening(self.door_port, self.site.here), process=daemon)
         self.client_arguments = ["--token-file", token_file]
         if self.tls:
-            self.client_arguments += ["--ca-file", os.path.join(self.state, "tls.crt")]
+            self.client_arguments += ["--ca-file", self.ca_file]
         if self.bridge:
             self._start_client()
+            self.shown = self.client_arguments
             self.client_arguments = ()
 
     def _start_client(self):
@@ -264,17 +288,26 @@ class Connect(Tunneld):
 
     def _start_client(self):
         self.local = {service: free_port() for service in SERVICES}
-        process = self.site.processes.start(
-            self.name + ":client",
-            [self.site.bin / "tunnelctl", *self.client_arguments, "connect", "--server", f"wss://{self.door}",
-             *(word for service in SERVICES for word in ("-L", f"{self.local[service]}:{service}"))])
+        process = self._client(self.name + ":client", self.client_arguments, self.door, self.local)
         self.roles["client"] = [process]
         wait_for("tunnelctl connect", lambda: listening(self.local["http"]), process=process)
+
+    def _client(self, name, shown, door, ports):
+        return self.site.processes.start(
+            name, [self.site.bin / "tunnelctl", *shown, "connect", "--server", f"wss://{door}",
+                   *(word for service, port in ports.items() for word in ("-L", f"{port}:{service}"))])
+
+    def another_client(self, near, port):
+        """One more, for its start to be measured: over the path, or without it."""
+        return self._client(self.name + ":another", self.shown, self.near_door if near else self.door,
+                            {"echo": port})
 
 
 class Agent(Tunneld):
     """The services are behind a `tunnelctl agent`, which dialled out; callers come as to `tunneld:tls`. The
     agent counts as the client; the `sshd -i` that it runs count with it."""
+
+    most_streams = 640  # 64 sessions of ten channels
 
     def __init__(self, site):
         super().__init__(site, tls=True, bridge=True)
@@ -322,12 +355,12 @@ class Chisel(Variant):
     def start(self):
         port = free_port()
         auth = {"AUTH": "bench:only-on-loopback"}
-        command = ["chisel", "server", "--host", "127.0.0.1", "--port", port]
+        command = ["chisel", "server", "--host", self.site.here, "--port", port]
         if self.tls:
             command += ["--tls-cert", self.site.path("tls.pem"), "--tls-key", self.site.path("tls.key")]
         server = self.site.processes.start(self.name, command, env=auth)
         self.roles = {"daemon": [server]}
-        wait_for("chisel server", lambda: listening(port), process=server)
+        wait_for("chisel server", lambda: listening(port, self.site.here), process=server)
 
         def fingerprint():
             with open(server.log) as file:
@@ -335,15 +368,21 @@ class Chisel(Variant):
             return found[-1] if found else None
         wait_for("fingerprint of the chisel server", fingerprint, process=server)
         self.local = {service: free_port() for service in SERVICES}
-        command = ["chisel", "client", "--fingerprint", fingerprint()]
-        if self.tls:
-            command += ["--tls-ca", self.site.path("ca.pem")]
-        command += [f"{'https' if self.tls else 'http'}://127.0.0.1:{port}"]
-        command += [f"127.0.0.1:{self.local[service]}:127.0.0.1:{self.site.ports[service]}"
-                    for service in SERVICES]
-        client = self.site.processes.start(self.name + ":client", command, env=auth)
+        self.port, self.fingerprint = port, fingerprint()
+        client = self._client(self.name + ":client", self.site.there, self.local)
         self.roles["client"] = [client]
         wait_for("chisel client", lambda: listening(self.local["http"]), process=client)
+
+    def _client(self, name, host, ports):
+        command = ["chisel", "client", "--fingerprint", self.fingerprint]
+        if self.tls:
+            command += ["--tls-ca", self.site.path("ca.pem")]
+        command += [f"{'https' if self.tls else 'http'}://{host}:{self.port}"]
+        command += [f"127.0.0.1:{port}:127.0.0.1:{self.site.ports[service]}" for service, port in ports.items()]
+        return self.site.processes.start(name, command, env={"AUTH": "bench:only-on-loopback"})
+
+    def another_client(self, near, port):
+        return self._client(self.name + ":another", self.site.here if near else self.site.there, {"echo": port})
 
 
 class WstunnelSsh(Variant):
@@ -407,6 +446,8 @@ class Frp(Variant):
 
 def all_variants(site, earlier=None):
     """`earlier`: another tunneld, to compare with."""
+    if site.delay_ms:  # those that know both ends of the path
+        return [Direct(site), Connect(site), Chisel(site, tls=True)]
     before = [Tunneld(site, tls, bridge=False, program=earlier) for tls in (True, False)] if earlier else []
     return before + [Direct(site), Ssh(site),
             Tunneld(site, tls=True, bridge=True), Tunneld(site, tls=False, bridge=True),
