@@ -60,7 +60,7 @@ struct WebSocketAccept {
   /// Text messages are control messages (tunnel/control_messages.h) and no part of the stream's bytes.
   bool control_messages = false;
   unsigned control_messages_per_second = 0;  // 0: what the door takes from anybody
-  const char* role = "caller";  // a metric label: caller, agent
+  const char* role = "caller";               // a metric label: caller, agent
 };
 
 /// One request and its answer at a caller's door. `edge/` implements it over a connection, `tunnel/`
