@@ -28,6 +28,10 @@ from programs.tunneld import Tunneld, binary, is_sanitized
 
 
 def pytest_sessionstart(session):
+    # A shell without job control starts what is in the background with SIGINT ignored, which every program that we
+    # start would inherit: none of them could be ended by Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not session.config.option.collectonly and not binary().exists():
         raise pytest.UsageError(f"{binary()} is missing: run scripts/build, or set TUNNEL_BIN to the "
                                 "folder that holds tunneld")
