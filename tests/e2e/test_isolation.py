@@ -151,12 +151,17 @@ def test_me_is_about_the_one_who_asks(crowd):
             if other is not user:
                 assert other.name not in text and other.service not in text
     assert ask(users[0].daemon, None, "/api/tunnel/me").status == 401
+
+    def counted(user):
+        return json.loads(user.ask("/api/tunnel/me").body)["usage"]["requests"]
+    # A request is counted when its answer has left, which its caller may see before.
+    earlier = [counted(user) for user in users[:2]]
     assert users[1].ask("/t/web/hello").status == 200
-    before = json.loads(users[1].ask("/api/tunnel/me").body)
+    wait_until(lambda: counted(users[1]) == earlier[1] + 1, 10, "one's own request is counted")
     for _ in range(5):
         users[0].ask("/t/web/hello")
-    after = json.loads(users[1].ask("/api/tunnel/me").body)
-    assert after["usage"]["requests"] == before["usage"]["requests"], "another's requests are not mine"
+    wait_until(lambda: counted(users[0]) == earlier[0] + 5, 10, "the other's are counted")
+    assert counted(users[1]) == earlier[1] + 1, "another's requests are not mine"
 
 
 @pytest.mark.short

@@ -24,22 +24,24 @@ using Clock = std::chrono::steady_clock;
 using Stream = std::unique_ptr<tunnel::ByteStream>;
 
 /// An agent and its door in one: answers session.open with a stream to a fresh sshd, or as the test says.
-class SshdControl final : public KeptControl {
+class SshdControl final : public KeptControl, public std::enable_shared_from_this<SshdControl> {
  public:
   using Answer = std::function<Stream(asio::io_context& home)>;  // null: it fails
   SshdControl(AgentRegistry& registry, std::string key, asio::io_context& io, Answer answer)
       : registry_(registry), key_(std::move(key)), io_(io), answer_(std::move(answer)) {}
   void send(std::string text) override {
     KeptControl::send(text);
-    asio::post(io_, [this, ticket = this->ticket()] {
-      auto stream = answer_(io_);
-      if (!stream) return registry_.session_failed(key_, ticket, "out of processes");
-      auto claim = registry_.redeem(key_, ticket);
-      if (claim) claim->deliver(std::move(stream));
-    });
+    // The agent may leave before it answers, or by its answer.
+    asio::post(io_, [self = shared_from_this(), ticket = this->ticket()] { self->answer(ticket); });
   }
 
  private:
+  void answer(const std::string& ticket) {
+    auto stream = answer_(io_);
+    if (!stream) return registry_.session_failed(key_, ticket, "out of processes");
+    auto claim = registry_.redeem(key_, ticket);
+    if (claim) claim->deliver(std::move(stream));
+  }
   AgentRegistry& registry_;
   const std::string key_;
   asio::io_context& io_;
