@@ -126,7 +126,8 @@ void add_agents(CLI::App& app, Chosen& chosen) {
       *app.add_subcommand("agents", "Agents that are connected to tunneld; without a command: lists them");
   const auto list = std::make_shared<AgentsList>();
   add_verb(group, chosen, "list", "Lists the agents that are connected to tunneld, and their services",
-           "  tunnelctl agents list\n  tunnelctl agents list --output json | jq -r '.agents[].agentId'", list);
+           "  tunnelctl agents list\n  tunnelctl agents list --output json | jq -r '.agents[].agentId'",
+           list);
   auto forget = std::make_shared<AgentsForget>();
   auto& forgetting =
       add_verb(group, chosen, "forget",
