@@ -19,16 +19,6 @@ tl::unexpected<Error> failed(const std::filesystem::path& path, const char* step
               path.string() + ": " + step + ": " + std::generic_category().message(error));
 }
 
-bool write_all(int fd, std::string_view content) {
-  while (!content.empty()) {
-    const ssize_t wrote = ::write(fd, content.data(), content.size());
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) return false;
-    content.remove_prefix(static_cast<std::size_t>(wrote));
-  }
-  return true;
-}
-
 /// Gives the temporary file its name unless the name is taken.
 bool rename_new(const std::string& from, const std::string& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
@@ -61,10 +51,7 @@ Result<void> write(const std::filesystem::path& path, std::string_view content, 
     ::unlink(temporary.c_str());
     return failed(path, step, error);
   }
-  const auto parent = path.parent_path();
-  const FileDescriptor folder(
-      ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.get() < 0 || ::fsync(folder.get()) != 0)
+  if (!sync_folder(path.parent_path()))
     return failed(path, "written, but its folder cannot be flushed to disk", errno);
   return {};
 }

@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <filesystem>
+#include <string_view>
+
 /// Owns a descriptor and closes it; negative is none.
 class FileDescriptor {
  public:
@@ -16,3 +19,9 @@ class FileDescriptor {
  private:
   int fd_;
 };
+
+/// Writes all of it, however often that takes; false, with errno, when the system takes no more.
+bool write_all(int file, std::string_view content);
+/// A file's name lives as long on disk as its folder does: to be called after making, renaming or removing
+/// one. An empty path is the current folder. False, with errno.
+bool sync_folder(const std::filesystem::path& folder);

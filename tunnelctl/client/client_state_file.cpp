@@ -89,16 +89,6 @@ tl::unexpected<Error> failed(const std::filesystem::path& path, const char* step
               path.string() + ": " + step + ": " + std::generic_category().message(errno));
 }
 
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const auto wrote = ::write(fd, text.data(), text.size());
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) return false;
-    text.remove_prefix(static_cast<std::size_t>(wrote));
-  }
-  return true;
-}
-
 }  // namespace
 
 std::filesystem::path client_state_folder(const std::filesystem::path& xdg_runtime_dir) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/file_descriptor.h"
 #include "common/log.h"
 
 namespace tunneld::audit {
@@ -34,11 +35,7 @@ tl::unexpected<Error> failed(const std::filesystem::path& path, std::string_view
 
 /// A name's life on disk is its directory's.
 Result<void> sync_directory(const std::filesystem::path& directory) {
-  const int file = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool good = file >= 0 && ::fsync(file) == 0;
-  const int code = errno;
-  if (file >= 0) ::close(file);
-  if (!good) return failed(directory, "synced", code);
+  if (!sync_folder(directory)) return failed(directory, "synced", errno);
   return {};
 }
 

@@ -45,23 +45,6 @@ tl::expected<std::array<std::string, 4>, std::string> texts_of(const json& value
   return texts;
 }
 
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const auto wrote = ::write(fd, text.data(), text.size());
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) return false;
-    text.remove_prefix(static_cast<std::size_t>(wrote));
-  }
-  return true;
-}
-
-bool sync_folder(const std::filesystem::path& of) {
-  const auto parent = of.parent_path();
-  const FileDescriptor folder(
-      ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return folder.get() >= 0 && ::fsync(folder.get()) == 0;
-}
-
 }  // namespace
 
 tl::expected<AgentEnrolments::Entries::value_type, std::string> AgentEnrolments::parse_entry(
@@ -160,7 +143,7 @@ Result<void> AgentEnrolments::append(const Entries::value_type& enrolment) {
   if (lines.get() >= 0 && write_all(lines.get(), line) && ::fdatasync(lines.get()) == 0) {
     ++added_;
     // The name of a new file has to reach the disk as well.
-    if (!first || sync_folder(file)) return {};
+    if (!first || sync_folder(file.parent_path())) return {};
   }
   const int error = errno;
   // A torn line would swallow the next one.
