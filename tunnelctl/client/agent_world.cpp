@@ -50,14 +50,9 @@ Keys keys_of(const http::Response& answer, const std::string& url) {
 }
 
 Keys fetch_keys(const ServerSettings& server, const std::stop_token& stop) {
-  http::ClientOptions options;
-  options.tls = server.tls;
-  options.allow_plain = server.allow_plain;
-  options.user_agent = "tunnelctl";
-  options.deadline = options.total = server.timeout;
+  auto options = http_options(server);
   options.max_body_bytes = 64 * 1024;
   options.retry.attempts = 1;  // the agent itself tries again, and tells each try
-  options.proxies = server.proxies;
   const auto client = http::Client::make(std::move(options));
   if (!client) return tl::unexpected(later("keys_settings", client.error()));
   const auto url = http_url(server.url) + kKeysPath;
@@ -133,11 +128,6 @@ asio::awaitable<AgentWorld::Connected> connect(asio::io_context& io, edge::Clien
 }
 
 }  // namespace
-
-std::string http_url(std::string_view server_url) {
-  const bool tls = server_url.starts_with("wss://");
-  return std::string(tls ? "https://" : "http://").append(server_url.substr(tls ? 6 : 5));
-}
 
 std::string origin_of(std::string_view server_url) {
   const auto url = http_url(server_url);

@@ -17,8 +17,6 @@ AgentWorld agent_world(asio::io_context& io, ServerSettings server, const Sshd& 
                        std::function<void(logging::Level, std::string_view, logging::Fields)> tell,
                        std::vector<std::string> server_keys = {});
 
-/// A server's address for HTTP: wss is https to all that is no WebSocket.
-std::string http_url(std::string_view server_url);
 /// "https://host:port" of a server's address, by which its keys are pinned.
 std::string origin_of(std::string_view server_url);
 

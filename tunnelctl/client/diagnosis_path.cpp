@@ -82,11 +82,6 @@ std::string text_in(const Json& object, const char* name) {
 }
 
 /// wss is https to all that is no WebSocket.
-std::string http_address(const std::string& server_url) {
-  return (server_url.starts_with("wss://") ? "https://" : "http://") +
-         server_url.substr(server_url.find("://") + 3);
-}
-
 std::string place_of(const std::string& host, std::uint16_t port) {
   return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
 }
@@ -222,7 +217,7 @@ asio::awaitable<Diagnosis> Path::walk() {
 // The way to the server -----------------------------------------------------------------------------
 
 Path::Outcome Path::dns(Deadline deadline) {
-  const auto url = http::parse_url(http_address(options_.server.url));
+  const auto url = http::parse_url(http_url(options_.server.url));
   if (!url) co_return failed({"bad_address", url.error().message, "correct the server's address"});
   url_ = *url;
   evidence_.host = url_.host;
@@ -376,17 +371,14 @@ Path::Outcome Path::upgrade(Deadline deadline) {
 
 std::optional<Path::Page> Path::page(std::string path, bool with_token, Deadline deadline) const {
   const auto& server = options_.server;
-  http::ClientOptions options;
-  options.tls = server.tls;
-  options.allow_plain = server.allow_plain;
-  options.user_agent = "tunnelctl";
+  auto options = http_options(server);
   options.deadline = options.total = std::clamp(in_ms(deadline - Clock::now()), 1ms, milliseconds(5'000));
   options.max_body_bytes = 64 * 1024;
   options.retry.attempts = 1;
   options.proxies = proxies_;
   const auto client = http::Client::make(std::move(options));
   if (!client) return std::nullopt;
-  http::Request request{.url = http_address(server.url) + path};
+  http::Request request{.url = http_url(server.url) + path};
   if (with_token) {
     const auto token = read_token(server);
     if (token) request.headers.push_back({"Authorization", "Bearer " + std::string(token->reveal())});

@@ -44,4 +44,19 @@ edge::ClientTarget target(const ServerSettings& server, std::string_view path) {
   return to;
 }
 
+std::string http_url(std::string_view server_url) {
+  const bool tls = server_url.starts_with("wss://");
+  return std::string(tls ? "https://" : "http://").append(server_url.substr(tls ? 6 : 5));
+}
+
+http::ClientOptions http_options(const ServerSettings& server) {
+  http::ClientOptions options;
+  options.tls = server.tls;
+  options.allow_plain = server.allow_plain;
+  options.user_agent = "tunnelctl";
+  options.deadline = options.total = server.timeout;
+  options.proxies = server.proxies;
+  return options;
+}
+
 }  // namespace tunnelctl::client

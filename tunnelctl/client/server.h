@@ -41,4 +41,9 @@ Result<Secret> read_token(const ServerSettings& server);
 /// Where an attempt goes; `path` begins with a slash ("/ws").
 edge::ClientTarget target(const ServerSettings& server, std::string_view path);
 
+/// A server's address for HTTP: wss is https to all that is no WebSocket.
+std::string http_url(std::string_view server_url);
+/// How plain requests reach it, with all of `timeout` for one.
+http::ClientOptions http_options(const ServerSettings& server);
+
 }  // namespace tunnelctl::client

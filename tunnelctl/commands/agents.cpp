@@ -70,13 +70,7 @@ Result<void> forget_own(const AgentsForget& options, Session& session) {
   if (!server) return tl::unexpected(server.error());
   const auto token = client::read_token(*server);
   if (!token) return tl::unexpected(token.error());
-  http::ClientOptions settings;
-  settings.tls = server->tls;
-  settings.allow_plain = server->allow_plain;
-  settings.user_agent = "tunnelctl";
-  settings.deadline = settings.total = server->timeout;
-  settings.proxies = server->proxies;
-  const auto http = http::Client::make(std::move(settings));
+  const auto http = http::Client::make(client::http_options(*server));
   if (!http) return tl::unexpected(http.error());
   http::Request request;
   request.method = "DELETE";
