@@ -477,31 +477,19 @@ asio::awaitable<Result<void>> WebSocket::write(std::span<const std::byte> bytes)
   co_return Result<void>{};
 }
 
-asio::awaitable<Result<void>> WebSocket::write_both(std::span<const std::byte> head,
-                                                    std::span<const std::byte> body) {
-  const auto whole = head.size() + body.size();
-  if (compression_ && whole <= kMaxFrame) {
-    std::string joined(as_text(head));
-    joined.append(as_text(body));
-    co_return co_await write(bytes_of(joined));
-  }
-  if (whole == 0 || whole > kMaxFrame) {
-    if (auto sent = co_await write(head); !sent) co_return sent;
-    co_return co_await write(body);
-  }
-  within_message_ = false;
-  co_return co_await send_frame(frame_header(Opcode::binary, true, whole), {{{}, head, body}});
-}
-
 asio::awaitable<Result<void>> WebSocket::write_pieces(std::span<const std::span<const std::byte>> pieces) {
   std::size_t whole = 0;
-  Transport::Pieces message{};
-  const bool fit = pieces.size() < message.size();
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    whole += pieces[i].size();
-    if (fit) message[i + 1] = pieces[i];
+  for (const auto piece : pieces) whole += piece.size();
+  const bool one_message = whole > 0 && whole <= kMaxFrame;
+  if (one_message && compression_) {
+    std::string joined;
+    joined.reserve(whole);
+    for (const auto piece : pieces) joined.append(as_text(piece));
+    co_return co_await write(bytes_of(joined));
   }
-  if (fit && !compression_ && whole > 0 && whole <= kMaxFrame) {
+  Transport::Pieces message{};
+  if (one_message && pieces.size() < message.size()) {
+    std::copy(pieces.begin(), pieces.end(), message.begin() + 1);
     within_message_ = false;
     co_return co_await send_frame(frame_header(Opcode::binary, true, whole), message);
   }

@@ -64,8 +64,7 @@ class WebSocket : public std::enable_shared_from_this<WebSocket> {
   /// Like read(), but stops at the end of each message.
   asio::awaitable<Result<Piece>> read_piece(std::span<std::byte> into);
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes);
-  /// One message of both, unless they exceed what one may have.
-  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head, std::span<const std::byte> body);
+  /// One message of all, unless they exceed what one may have.
   asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces);
   /// One frame; `opcode` continuation goes on with a message that had fin false.
   asio::awaitable<Result<void>> write_frame(Opcode opcode, bool fin, std::span<const std::byte> bytes);
@@ -216,10 +215,6 @@ class WebSocketDoor final : public tunnel::WebSocketStream {
   }
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override {
     return websocket_->write(bytes);
-  }
-  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
-                                           std::span<const std::byte> body) override {
-    return websocket_->write_both(head, body);
   }
   asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) override {
     return websocket_->write_pieces(pieces);

@@ -34,15 +34,8 @@ class ByteStream {
   /// return while the peer's window or our bounded output buffer is full.
   virtual asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) = 0;
 
-  /// The same for two pieces that belong together, such as a header and its payload: a stream that knows how
-  /// sends them as one.
-  virtual asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
-                                                   std::span<const std::byte> body) {
-    if (auto sent = co_await write(head); !sent) co_return sent;
-    co_return co_await write(body);
-  }
-
-  /// The same for any number of pieces; they and the array stay until it returns.
+  /// The same for pieces that belong together, such as headers and their payloads: a stream that knows how
+  /// sends them as one. They and the array stay until it returns.
   virtual asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) {
     for (const auto piece : pieces) {
       auto sent = co_await write(piece);

@@ -51,10 +51,6 @@ class Carrier final : public tunnel::ByteStream {
   tunnel::asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override {
     return socket_->write(bytes);
   }
-  tunnel::asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
-                                                   std::span<const std::byte> body) override {
-    return socket_->write_both(head, body);
-  }
   tunnel::asio::awaitable<Result<void>> write_pieces(
       std::span<const std::span<const std::byte>> pieces) override {
     return socket_->write_pieces(pieces);

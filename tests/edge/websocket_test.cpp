@@ -1,5 +1,6 @@
 #include "edge/websocket.h"
 
+#include <array>
 #include <atomic>
 
 #include <poll.h>
@@ -108,10 +109,13 @@ TEST_P(WebSocketDoors, SendsTwoPiecesAsOneMessage) {
     const std::string body(100'000, 'b');
     const auto head_bytes = std::as_bytes(std::span(head));
     const auto body_bytes = std::as_bytes(std::span(body));
-    EXPECT_TRUE(co_await (*socket)->write_both(head_bytes, body_bytes));
-    EXPECT_TRUE(co_await (*socket)->write_both(head_bytes, {}));
-    EXPECT_TRUE(co_await (*socket)->write_both({}, {})) << "sends nothing";
-    EXPECT_TRUE(co_await (*socket)->write_both({}, head_bytes));
+    const std::span<const std::byte> nothing;
+    const std::array both{std::span<const std::byte>(head_bytes), std::span<const std::byte>(body_bytes)};
+    const std::array first{both[0], nothing}, none{nothing, nothing}, last{nothing, both[0]};
+    EXPECT_TRUE(co_await (*socket)->write_pieces(both));
+    EXPECT_TRUE(co_await (*socket)->write_pieces(first));
+    EXPECT_TRUE(co_await (*socket)->write_pieces(none)) << "sends nothing";
+    EXPECT_TRUE(co_await (*socket)->write_pieces(last));
     co_await (*socket)->close_with(1000, "");
   });
   auto caller = call(door);

@@ -38,12 +38,6 @@ asio::awaitable<Result<void>> Carrier::write(std::span<const std::byte> bytes) {
   return socket_->write(bytes);
 }
 
-asio::awaitable<Result<void>> Carrier::write_both(std::span<const std::byte> head,
-                                                  std::span<const std::byte> body) {
-  end_->bytes_out += head.size() + body.size();
-  return socket_->write_both(head, body);
-}
-
 asio::awaitable<Result<void>> Carrier::write_pieces(std::span<const std::span<const std::byte>> pieces) {
   for (const auto piece : pieces) end_->bytes_out += piece.size();
   return socket_->write_pieces(pieces);

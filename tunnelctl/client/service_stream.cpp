@@ -38,9 +38,9 @@ asio::awaitable<Result<void>> ServiceStream::write(std::span<const std::byte> by
   return inner_->write(bytes);
 }
 
-asio::awaitable<Result<void>> ServiceStream::write_both(std::span<const std::byte> head,
-                                                        std::span<const std::byte> body) {
-  return inner_->write_both(head, body);
+asio::awaitable<Result<void>> ServiceStream::write_pieces(
+    std::span<const std::span<const std::byte>> pieces) {
+  return inner_->write_pieces(pieces);
 }
 
 asio::awaitable<Result<void>> ServiceStream::shutdown_write() {

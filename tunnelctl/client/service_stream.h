@@ -23,8 +23,7 @@ class ServiceStream final : public tunnel::ByteStream {
   asio::awaitable<Result<std::size_t>> read(std::span<std::byte> into) override;
   bool readable() const noexcept override { return inner_->readable(); }
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override;
-  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
-                                           std::span<const std::byte> body) override;
+  asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) override;
   asio::awaitable<Result<void>> shutdown_write() override;
   void close() noexcept override;
 

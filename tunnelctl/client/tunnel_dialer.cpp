@@ -111,9 +111,8 @@ class TunnelDialer::Stream final : public tunnel::ByteStream {
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override {
     return inner_->write(bytes);
   }
-  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
-                                           std::span<const std::byte> body) override {
-    return inner_->write_both(head, body);
+  asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) override {
+    return inner_->write_pieces(pieces);
   }
   asio::awaitable<Result<void>> shutdown_write() override { return inner_->shutdown_write(); }
   void close() noexcept override {

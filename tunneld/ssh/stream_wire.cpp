@@ -76,22 +76,17 @@ asio::awaitable<bool> write_batch(std::shared_ptr<Line> line, std::shared_ptr<Se
   OutputBuffer& output = core->output();
   while (!core->dead() && !output.empty()) {
     std::array<iovec, 2> vectors{};
-    const bool both = output.gather(vectors) == 2;
-    const auto head = span_of(vectors[0]);
-    const auto body = span_of(vectors[1]);
+    const auto count = output.gather(vectors);
+    const std::array pieces{span_of(vectors[0]), span_of(vectors[1])};
     line->writing = true;
-    Result<void> sent;
-    if (both)
-      sent = co_await line->stream->write_both(head, body);
-    else
-      sent = co_await line->stream->write(head);
+    const auto sent = co_await line->stream->write_pieces(std::span(pieces).first(count));
     line->writing = false;
     if (core->dead()) co_return false;
     if (!sent) {
       core->fail_with("connection lost: " + sent.error().message, "connection_lost");
       co_return false;
     }
-    output.consume(head.size() + body.size());
+    output.consume(pieces[0].size() + pieces[1].size());
     if (core->output_low()) core->wake_channels();
   }
   co_return !core->dead();

@@ -65,9 +65,8 @@ class CountedStream final : public tunnel::ByteStream {
   asio::awaitable<Result<void>> write(std::span<const std::byte> bytes) override {
     return stream_->write(bytes);
   }
-  asio::awaitable<Result<void>> write_both(std::span<const std::byte> head,
-                                           std::span<const std::byte> body) override {
-    return stream_->write_both(head, body);
+  asio::awaitable<Result<void>> write_pieces(std::span<const std::span<const std::byte>> pieces) override {
+    return stream_->write_pieces(pieces);
   }
   asio::awaitable<Result<void>> shutdown_write() override { return stream_->shutdown_write(); }
   void close() noexcept override { stream_->close(); }
