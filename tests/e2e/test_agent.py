@@ -16,6 +16,7 @@ from programs import audit
 from programs.agent import Agent, is_alive
 from programs.faultproxy import FaultProxy
 from programs.loopback import free_port, wait_until
+from programs.process import whole_lines
 from programs.tunnelctl import (BAD_INPUT, CONFIG, CONFLICT, DENIED, GAVE_UP, OK, UNAVAILABLE, USAGE, Tunnelctl,
                                 binary)
 
@@ -539,7 +540,7 @@ def test_metrics_say_what_it_did(tunneld, new_agent, behind, token):
 def test_its_log_is_json_when_asked_for(tunneld, new_agent, behind):
     agent = new_agent(tunneld, behind, arguments=["--output", "json"], start=False).launch()
     wait_until(lambda: '"announced"' in agent.log(), 20, "it is announced")
-    records = [json.loads(line) for line in agent.log().splitlines()]
+    records = [json.loads(line) for line in whole_lines(agent.log())]
     attempt = next(record for record in records if record["message"] == "attempt")
     assert attempt["outcome"] == "connected" and attempt["n"] == 1 and attempt["cause"] == "first"
     assert attempt["endpoint"].endswith("/agent") and attempt["timestamp"].endswith("Z")

@@ -97,7 +97,8 @@ class Baseline:
         wait_until(lambda: daemon.open_files() <= self.files + spare, 60, "descriptors are back")
         grown = daemon.program.resident_bytes() - self.memory
         print(f"memory {grown / MIB:+.1f} MiB")
-        assert grown < memory * (8 if is_sanitized() else 1)
+        # A sanitizer keeps freed memory back, up to 256 MiB of it; there leaks are its own to find.
+        assert is_sanitized() or grown < memory
         wrong = audit.broken(daemon.state / "audit")
         assert wrong is None or "torn" in wrong, wrong  # it may be writing right now
 

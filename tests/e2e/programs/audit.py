@@ -4,6 +4,8 @@ import hashlib
 import json
 import pathlib
 
+from .process import whole_lines
+
 FIRST = "0" * 64
 
 
@@ -12,8 +14,8 @@ def files(directory):
 
 
 def lines(directory):
-    """Every line as JSON, oldest first."""
-    return [json.loads(line) for file in files(directory) for line in file.read_bytes().splitlines()]
+    """Every line as JSON, oldest first; not one that is being written."""
+    return [json.loads(line) for file in files(directory) for line in whole_lines(file.read_bytes().decode("utf-8", "replace"))]
 
 
 def broken(directory):

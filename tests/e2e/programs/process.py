@@ -11,6 +11,11 @@ from .loopback import wait_until
 running = []
 
 
+def whole_lines(text):
+    """Of what somebody is still writing: the last line may be half there."""
+    return text.split("\n")[:-1]
+
+
 class Died(AssertionError):
     """The program ended before it was ready."""
 

@@ -14,7 +14,7 @@ import urllib.request
 import yaml
 
 from .loopback import free_port
-from .process import Died, Program, running
+from .process import Died, Program, running, whole_lines
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 
@@ -198,7 +198,7 @@ class Tunneld:
 
     def log_records(self):
         """The JSON log lines so far; a line that is not JSON fails the test."""
-        return [json.loads(line) for line in self.program.printed().splitlines() if line.strip()]
+        return [json.loads(line) for line in whole_lines(self.program.printed()) if line.strip()]
 
     def check_secrets(self):
         """No token ever handed out appears in the log, the arguments or the metrics."""
