@@ -14,7 +14,6 @@
 //   look             how many are up
 //   churn SECONDS CALLERS AGENTS SEED
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,6 +33,7 @@
 #include "agents_churn.h"
 #include "agents_players.h"
 #include "arguments.h"
+#include "open_files.h"
 
 namespace {
 
@@ -225,10 +225,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &files);
+  bench::allow_many_open_files();
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {

@@ -13,11 +13,10 @@
 #include <utility>
 #include <vector>
 
-#include <sys/resource.h>
-
 #include "acceptor.h"
 #include "arguments.h"
 #include "link.h"
+#include "open_files.h"
 
 namespace {
 
@@ -116,10 +115,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &files);
+  bench::allow_many_open_files();
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {

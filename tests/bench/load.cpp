@@ -6,10 +6,10 @@
 #include <exception>
 #include <fstream>
 
-#include <sys/resource.h>
 #include <nlohmann/json.hpp>
 
 #include "arguments.h"
+#include "open_files.h"
 #include "target.h"
 #include "workload.h"
 
@@ -184,10 +184,7 @@ int main(int argc, char** argv) {
     std::fputs(kUsage, argc < 2 ? stderr : stdout);
     return argc < 2 ? 2 : 0;
   }
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &files);
+  bench::allow_many_open_files();
   try {
     return run(argc, argv);
   } catch (const std::invalid_argument& error) {

@@ -1,17 +1,15 @@
 #include "tunnelctl/client/agent_pins.h"
 
-#include <sys/stat.h>
-
 #include <array>
 #include <fstream>
 #include <memory>
-#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
 #include <nlohmann/json.hpp>
 
+#include "tests/tunnelctl/client/files.h"
 #include "tests/tunnelctl/client/temporary_folder.h"
 #include "tunnel/key_succession.h"
 #include "tunnelctl/client/agent_state.h"
@@ -29,19 +27,6 @@ constexpr const char* kKey =
 constexpr const char* kOther =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/+/fz7+vn49/b19PPy8fDv7u3s6+rp6Ofm5eTj4uHg";
 constexpr const char* kOrigin = "https://tunnel.example:443";
-
-std::string text_of(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-mode_t mode_of(const std::filesystem::path& path) {
-  struct stat status {};
-  ::stat(path.c_str(), &status);
-  return status.st_mode & 07777;
-}
 
 std::string base64(std::string_view bytes) {
   std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/tunnelctl/client/files.h"
 #include "tests/tunnelctl/client/temporary_folder.h"
 
 namespace tunnelctl::client {
@@ -16,12 +17,6 @@ using testing::HasSubstr;
 
 constexpr const char* kKey =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
-
-mode_t mode_of(const std::filesystem::path& path) {
-  struct stat status {};
-  ::stat(path.c_str(), &status);
-  return status.st_mode & 07777;
-}
 
 TEST(AgentId, IsShortAndSmall) {
   for (const auto* good : {"a", "laptop", "room-4-shelf-2", "0", "-"}) EXPECT_TRUE(is_agent_id(good)) << good;

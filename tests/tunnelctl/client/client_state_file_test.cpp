@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "tests/tunnelctl/client/files.h"
 #include "tests/tunnelctl/client/temporary_folder.h"
 
 namespace tunnelctl::client {
@@ -36,11 +37,6 @@ class ClientStateFiles : public testing::Test {
     return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
   }
   void put(const std::string& name, const std::string& text) { std::ofstream(folder / name) << text; }
-  static mode_t mode_of(const std::filesystem::path& path) {
-    struct stat status {};
-    EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
-    return status.st_mode & 0777;
-  }
 
   const TemporaryFolder above;
   const std::filesystem::path folder = above.path() / "tunnelctl";

@@ -11,13 +11,13 @@
 #include <array>
 #include <chrono>
 #include <fstream>
-#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <boost/asio/io_context.hpp>
 
 #include "tests/support/run_async.h"
+#include "tests/tunnelctl/client/files.h"
 #include "tests/tunnelctl/client/temporary_folder.h"
 #include "tunnelctl/client/agent_state.h"
 #include "tunnelctl/client/child_process.h"
@@ -31,19 +31,6 @@ using testing::StartsWith;
 
 constexpr const char* kKey =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
-
-std::string text_of(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-mode_t mode_of(const std::filesystem::path& path) {
-  struct stat status {};
-  ::stat(path.c_str(), &status);
-  return status.st_mode & 07777;
-}
 
 /// Waits for what another process does; the deadline only bounds a broken test.
 bool eventually(const std::function<bool()>& done) {
