@@ -81,7 +81,6 @@ std::string text_in(const Json& object, const char* name) {
              : std::string();
 }
 
-/// wss is https to all that is no WebSocket.
 std::string place_of(const std::string& host, std::uint16_t port) {
   return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
 }
