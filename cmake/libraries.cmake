@@ -9,6 +9,7 @@ find_package(CLI11 2.1 REQUIRED)
 # Debian's package of it states no version.
 find_package(prometheus-cpp CONFIG REQUIRED COMPONENTS core)
 find_package(ZLIB REQUIRED)
+find_package(SQLite3 3.40 REQUIRED)
 find_path(PROTOZERO_INCLUDE_DIR protozero/pbf_writer.hpp REQUIRED)  # header-only, without a CMake package
 find_package(GTest 1.12 REQUIRED)
 
