@@ -80,7 +80,7 @@ TEST(VerifyDirectly, FollowsTheLeastStepOfAPanelAndTheTimeRange) {
   pack.dashboards[0].json["panels"][0]["targets"][0]["expr"] =
       "good[$__interval] $__interval_ms $__rate_interval $__range $__from";
   const ScriptedApi api(prometheus_api());
-  const Verified result = verify_directly(api, pack, {.from = "1000000", .to = "8200000", .rules = false});
+  const Verified result = verify_directly(api, pack, {.from = "1000", .to = "8200", .rules = false});
   EXPECT_EQ(the(result, "one/1/A").expr, "good[5m] 300000 5m15s 7200s 1000000");
   EXPECT_THAT(api.lines(), Contains(HasSubstr("&start=1000.000&end=8200.000&step=300.000")));
 }
