@@ -17,7 +17,8 @@ enum class Colour { none, red, green, yellow, grey, bold };
 /// The text in that colour if `coloured`; else as it is.
 std::string paint(std::string_view text, Colour colour, bool coloured);
 
-/// One harmless line: control characters from a server or file must not steer the terminal.
+/// One harmless line: what a server or file sends must not steer the terminal. Control characters (C0, C1),
+/// line separators and marks that turn the direction of text become spaces, bytes that are no UTF-8 U+FFFD.
 std::string harmless(std::string_view text);
 
 /// At most `width` characters, "..." at the end of what was cut.
