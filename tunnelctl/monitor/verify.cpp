@@ -75,7 +75,7 @@ class Verification {
       : asked_(asked), packs_(packs), options_(options), stop_(stop) {}
 
   Verified run() {
-    if (const auto range = time_range(options_.from, options_.to, now()); !range) {
+    if (const auto range = times::range(options_.from, options_.to, now()); !range) {
       // Nothing was asked; the commands check the options before they come here.
       add({.kind = Check::Kind::query,
            .id = "time",
@@ -114,7 +114,9 @@ class Verification {
       for (auto& check : asked_.datasources(pack)) checks_.push_back(std::move(check));
   }
 
-  static Time now() { return std::chrono::time_point_cast<milliseconds>(std::chrono::system_clock::now()); }
+  static times::Time now() {
+    return std::chrono::time_point_cast<milliseconds>(std::chrono::system_clock::now());
+  }
 
   void sleep(milliseconds time) {
     std::mutex mutex;
@@ -123,9 +125,9 @@ class Verification {
     changed.wait_for(lock, stop_, time, [] { return false; });
   }
 
-  TimeRange range() const {
+  times::Range range() const {
     // Read before; `now` moves on while we wait.
-    return *time_range(options_.from, options_.to, now());
+    return *times::range(options_.from, options_.to, now());
   }
 
   void prepare() {

@@ -64,7 +64,7 @@ struct Verified {
 };
 
 struct VerifyOptions {
-  std::string from = "now-1h", to = "now";  // see time_range.h
+  std::string from = "now-1h", to = "now";  // see times/moment.h
   /// As long as this, what is empty, pending or not evaluated yet is asked again, every 1 to 5 seconds.
   std::chrono::milliseconds wait{0};
   std::chrono::milliseconds slow{5000};

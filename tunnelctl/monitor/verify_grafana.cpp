@@ -148,10 +148,10 @@ class ThroughGrafana final : public Asked {
 
   /// Two ways lead to the data source, and permissions can close either.
   Result<std::vector<std::string>> label_values(const Source& source, const LabelValues& what,
-                                                const TimeRange& range) override {
+                                                const times::Range& range) override {
     const bool loki = source.type == "loki";
     const auto unit = loki ? 1'000'000 : 1;
-    const auto time = [&](Time at) {
+    const auto time = [&](times::Time at) {
       const auto count = at.time_since_epoch().count();
       return std::to_string(loki ? count * unit : count / 1000);
     };

@@ -3,8 +3,8 @@
 #include <optional>
 
 #include "tunnelctl/monitor/repeats.h"
-#include "tunnelctl/monitor/time_range.h"
 #include "tunnelctl/monitor/verify.h"
+#include "tunnelctl/times/moment.h"
 
 /// The pieces of verify; for no other header.
 namespace tunnelctl::monitor {
@@ -15,7 +15,7 @@ struct Question {
   std::string uid{};   // Grafana's; "" where it is asked directly
   std::string expr{};
   bool instant = false;
-  TimeRange range{};
+  times::Range range{};
   std::chrono::milliseconds step{15'000};
 };
 
@@ -48,7 +48,7 @@ class Asked {
   virtual ~Asked() = default;
   virtual Outcome ask(const Question& question) = 0;
   virtual Result<std::vector<std::string>> label_values(const Source& source, const LabelValues& what,
-                                                        const TimeRange& range) = 0;
+                                                        const times::Range& range) = 0;
   /// Before anything else: one check for each data source.
   virtual std::vector<Check> datasources(const pack::Pack& pack) = 0;
   /// `written` as in the dashboards: "${datasource}" or a uid. After `datasources`.

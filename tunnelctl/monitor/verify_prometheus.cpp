@@ -33,7 +33,7 @@ class Directly final : public Asked {
   }
 
   Result<std::vector<std::string>> label_values(const Source& source, const LabelValues& what,
-                                                const TimeRange& range) override {
+                                                const times::Range& range) override {
     const prometheus::Range of{range.from, range.to};
     if (source.type == "loki" && loki_ != nullptr) return loki_->label_values(what.label, what.selector, of);
     if (source.type == "prometheus") return prometheus_.label_values(what.label, what.selector, of);
@@ -70,10 +70,10 @@ class Directly final : public Asked {
       if (variable ? one.variable == *variable : one.type == type) wanted = &one;
     if (result.type.empty() && wanted != nullptr) result.type = wanted->type;
     if (result.type == "prometheus") {
-      result.shown = prometheus_.url();
+      result.shown = prometheus_.name();
       result.error = down_["prometheus"];
     } else if (result.type == "loki" && loki_ != nullptr) {
-      result.shown = loki_->url();
+      result.shown = loki_->name();
       result.error = down_["loki"];
     } else if (result.type == "loki" && wanted != nullptr && wanted->optional) {
       result.skipped = "no Loki is given (--loki-url); the pack can do without";
@@ -99,7 +99,7 @@ class Directly final : public Asked {
                .status = Status::error,
                .message = groups.error().message}};
     auto result = check_prometheus_rules(pack, *groups, "");
-    for (auto& check : result) check.datasource = prometheus_.url();
+    for (auto& check : result) check.datasource = prometheus_.name();
     return result;
   }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -24,6 +25,9 @@ struct Connection {
   http::TlsFiles tls{};
   std::chrono::milliseconds timeout{30'000};
   bool allow_plain = false;  // plain http to elsewhere than loopback
+  /// What does not fit is refused: read as JSON it takes many times its size.
+  std::size_t max_answer_bytes = 64 * 1024 * 1024;
+  std::string server = "Prometheus";  // what should answer there, for messages
   /// How the person sets them, for messages: "--prometheus-url".
   std::string url_setting = "--prometheus-url";
   std::string token_setting = "--prometheus-token-file";

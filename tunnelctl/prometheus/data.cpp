@@ -35,24 +35,44 @@ bool read_sample(const Json& pair, Series& into) {
   return true;
 }
 
-/// ["nanoseconds", "line"], and whatever newer versions put behind
+/// [seconds, "text"]: what a query of nothing but a string gives
+bool read_text(const Json& pair, Series& into) {
+  if (!pair.is_array() || pair.size() < 2 || !pair[0].is_number() || !pair[1].is_string()) return false;
+  const double seconds = pair[0].get<double>();
+  if (!(std::abs(seconds) < kLatest)) return false;
+  const std::chrono::milliseconds at(static_cast<std::int64_t>(std::llround(seconds * 1000)));
+  into.lines.push_back(
+      {.at = std::chrono::sys_time<std::chrono::milliseconds>(at), .text = pair[1].get<std::string>()});
+  return true;
+}
+
+void read_texts(const Json& object, const char* key, Texts& into) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_object()) return;
+  for (const auto& [name, value] : found->items())
+    if (value.is_string()) into[name] = value.get<std::string>();
+}
+
+/// ["nanoseconds", "line"], and {"structuredMetadata", "parsed"} behind it when they were asked for
 bool read_line(const Json& pair, Series& into) {
   if (!pair.is_array() || pair.size() < 2 || !pair[0].is_string() || !pair[1].is_string()) return false;
   const auto& text = pair[0].get_ref<const std::string&>();
   std::int64_t at = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), at);
   if (error != std::errc() || end != text.data() + text.size()) return false;
-  into.lines.push_back({std::chrono::sys_time<std::chrono::nanoseconds>(std::chrono::nanoseconds(at)),
-                        pair[1].get<std::string>()});
+  Line line{.at = std::chrono::sys_time<std::chrono::nanoseconds>(std::chrono::nanoseconds(at)),
+            .text = pair[1].get<std::string>()};
+  if (pair.size() > 2 && pair[2].is_object()) {
+    read_texts(pair[2], "structuredMetadata", line.metadata);
+    read_texts(pair[2], "parsed", line.parsed);
+  }
+  into.lines.push_back(std::move(line));
   return true;
 }
 
 bool read_series(const Json& json, bool stream, Series& into) {
   if (!json.is_object()) return false;
-  const auto labels = json.find(stream ? "stream" : "metric");
-  if (labels != json.end() && labels->is_object())
-    for (const auto& [name, value] : labels->items())
-      if (value.is_string()) into.labels[name] = value.get<std::string>();
+  read_texts(json, stream ? "stream" : "metric", into.labels);
   const auto all = [&](const char* key, const auto& read) {
     const auto values = json.find(key);
     if (values == json.end()) return true;
@@ -66,21 +86,24 @@ bool read_series(const Json& json, bool stream, Series& into) {
   return all("values", [&](const Json& pair) { return read_sample(pair, into); });
 }
 
-void read_warnings(const Json& answer, Data& into) {
-  for (const char* key : {"warnings", "infos"}) {
-    const auto found = answer.find(key);
-    if (found == answer.end() || !found->is_array()) continue;
-    for (const Json& one : *found)
-      if (one.is_string()) into.warnings.push_back(one.get<std::string>());
-  }
-}
-
 tl::unexpected<Error> odd(const char* what) {
   return fail(Error::Kind::unavailable, std::string("the answer has no ") + what +
                                             " as Prometheus and Loki send it; is the URL the API's?");
 }
 
 }  // namespace
+
+std::vector<std::string> read_warnings(const Json& answer) {
+  std::vector<std::string> result;
+  if (!answer.is_object()) return result;
+  for (const char* key : {"warnings", "infos"}) {
+    const auto found = answer.find(key);
+    if (found == answer.end() || !found->is_array()) continue;
+    for (const Json& one : *found)
+      if (one.is_string()) result.push_back(one.get<std::string>());
+  }
+  return result;
+}
 
 std::size_t series_with_data(const Data& data) {
   return static_cast<std::size_t>(
@@ -101,11 +124,11 @@ Result<Data> read_data(const Json& answer) {
     return odd("result");
   Data out;
   out.type = type->get<std::string>();
-  read_warnings(answer, out);
+  out.warnings = read_warnings(answer);
   if (out.type == "scalar" || out.type == "string") {
     Series series;
     if (out.type == "scalar" && !read_sample(*result, series)) return odd("scalar");
-    if (out.type == "string") series.lines.push_back({});
+    if (out.type == "string" && !read_text(*result, series)) return odd("string");
     out.series.push_back(std::move(series));
     return out;
   }

@@ -24,6 +24,8 @@ struct Sample {
 struct Line {
   std::chrono::sys_time<std::chrono::nanoseconds> at{};
   std::string text{};
+  Texts metadata{};  // sent beside the line; both are told apart from the stream's labels only if asked for
+  Texts parsed{};    // what the query's parsers made of it
 };
 
 /// One series, or one stream of log lines. Instant answers have one sample.
@@ -50,5 +52,8 @@ std::size_t series_with_data(const Data& data);
 /// another shape. Source: https://prometheus.io/docs/prometheus/latest/querying/api/ and
 /// https://grafana.com/docs/loki/latest/reference/loki-http-api/.
 Result<Data> read_data(const Json& answer);
+
+/// What the server adds to an answer of any kind; it calls some of them infos.
+std::vector<std::string> read_warnings(const Json& answer);
 
 }  // namespace tunnelctl::prometheus

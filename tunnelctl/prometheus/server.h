@@ -1,24 +1,46 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tunnelctl/prometheus/connection.h"
 #include "tunnelctl/prometheus/data.h"
+#include "tunnelctl/prometheus/transport.h"
 
 /// Prometheus' and Loki's HTTP APIs, as far as tunnelctl asks them. Reads only, prints nothing.
 /// Source: https://prometheus.io/docs/prometheus/latest/querying/api/
 namespace tunnelctl::prometheus {
 
-class Api;
-
 struct Range {
   Time from{};
   Time to{};
   std::chrono::milliseconds step{15'000};
+};
+
+/// Which series a listing is of. Without selectors all, without times those of the server's default (all it
+/// has, for Prometheus).
+struct Scope {
+  std::vector<std::string> selectors{};  // "up{job=\"api\"}"; series that any of them matches
+  std::optional<Range> range{};          // its step is of no interest
+};
+
+struct Names {
+  std::vector<std::string> items{};     // sorted
+  std::vector<std::string> warnings{};  // the server's
+};
+
+/// What a metric is.
+struct Metadata {
+  std::string type{};  // counter, gauge, histogram, summary, ..., unknown
+  std::string help{};
+  std::string unit{};
+
+  bool operator==(const Metadata&) const = default;
 };
 
 /// A rule as the server runs it.
@@ -57,23 +79,30 @@ class Server {
  public:
   /// Reads the token file and the TLS files. Fails with bad_input, naming the setting.
   static Result<Server> make(Connection connection, std::stop_token stop = {});
-  Server(Server&&) noexcept;
-  Server& operator=(Server&&) noexcept;
-  ~Server();
+  explicit Server(std::shared_ptr<const Transport> way) : way_(std::move(way)) {}
 
-  Result<Data> query(const std::string& expr, Time at) const;
+  /// Without a time at the server's own now.
+  Result<Data> query(const std::string& expr, std::optional<Time> at = {}) const;
   Result<Data> query_range(const std::string& expr, const Range& range) const;
   /// Of the series that `selector` matches in that time; all series if it is empty.
   Result<std::vector<std::string>> label_values(const std::string& label, const std::string& selector,
                                                 const Range& range) const;
+  Result<Names> label_values(const std::string& label, const Scope& scope) const;
+  Result<Names> label_names(const Scope& scope) const;
+  /// Those in which `regexp` (RE2) is found anywhere, as searches do; all of them if it is empty. Of the
+  /// scope's selectors none may be given beside a regexp.
+  Result<Names> metric_names(const std::string& regexp, const Scope& scope) const;
+  /// By metric's name; what targets say of it, which may differ among them. `metric` empty: of all.
+  Result<std::map<std::string, std::vector<Metadata>>> metadata(const std::string& metric = {}) const;
   Result<std::vector<RuleGroup>> rules() const;
   /// Those that are scraped, without dropped ones.
   Result<std::vector<Target>> targets() const;
-  const std::string& url() const;
+  /// What people know it by; see Transport::name.
+  const std::string& name() const { return way_->name(); }
 
  private:
-  explicit Server(std::unique_ptr<Api> api);
-  std::unique_ptr<Api> api_;
+  Result<Names> names(std::string path, const Scope& scope, bool form) const;
+  std::shared_ptr<const Transport> way_;
 };
 
 }  // namespace tunnelctl::prometheus

@@ -51,6 +51,10 @@ TEST(PrometheusData, KeepsLabelsTimesAndValues) {
   EXPECT_EQ(vector->series[0].labels.at("job"), "x");
   EXPECT_EQ(vector->series[0].samples[0].at.time_since_epoch().count(), 1795259964223);
   EXPECT_EQ(vector->series[0].samples[0].value, -1500);
+  const auto text = read(answer("string", R"([1.5,"hello"])"));
+  ASSERT_TRUE(text);
+  EXPECT_EQ(text->series[0].lines[0].text, "hello");
+  EXPECT_EQ(text->series[0].lines[0].at.time_since_epoch().count(), 1'500'000'000);
   const auto lines =
       read(answer("streams", R"([{"stream":{"service":"t"},"values":[["1795259964223000001","a\nb"]]}])"));
   ASSERT_TRUE(lines);
@@ -67,7 +71,7 @@ TEST(PrometheusData, RefusesWhatIsNoAnswer) {
         answer("vector", R"([{"metric":{},"value":["1","2"]}])"),
         answer("vector", R"([{"metric":{},"value":[1,"two"]}])"),
         answer("vector", R"([{"metric":{},"value":[1e300,"2"]}])"),
-        answer("matrix", R"([{"metric":{},"values":7}])"), answer("scalar", "[]"),
+        answer("matrix", R"([{"metric":{},"values":7}])"), answer("scalar", "[]"), answer("string", "[1,2]"),
         answer("streams", R"([{"stream":{},"values":[[1,"a"]]}])"),
         answer("streams", R"([{"stream":{},"values":[["99999999999999999999","a"]]}])")}) {
     const auto data = read(text);

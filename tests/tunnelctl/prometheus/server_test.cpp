@@ -102,7 +102,13 @@ TEST(Prometheus, TellsErrorsInTheServersWords) {
        "401: Unauthorized; no credentials were sent: set --prometheus-token-file"},
       {404, "404 page not found", Kind::not_found, "is --prometheus-url the root"},
       {500, "no org id\x1B[31m\xFF", Kind::unavailable, "500: no org id [31m?"},
-      {200, "hello", Kind::unavailable, "the answer is no JSON: hello"},
+      {200, "hello", Kind::unavailable, "the answer is no JSON: is this a Prometheus? It says: hello"},
+      {200, "<!doctype html><html>login</html>", Kind::unavailable,
+       "answered with a web page, application/json: is this a Prometheus?"},
+      {500, "<html><h1>Bad Gateway</h1></html>", Kind::unavailable,
+       "500: answered with a web page, application/json: is this a Prometheus?"},
+      {500, R"({"status":"error","errorType":"timeout","error":"query timed out in expression evaluation"})",
+       Kind::unavailable, "500: timeout: query timed out"},
       {200, R"({"status":"success","data":{"result":[]}})", Kind::unavailable, "no result"},
   };
   for (const auto& one : cases) {
@@ -112,6 +118,93 @@ TEST(Prometheus, TellsErrorsInTheServersWords) {
     EXPECT_EQ(answer.error().kind, one.kind) << answer.error().message;
     EXPECT_THAT(answer.error().message, HasSubstr(one.says));
   }
+}
+
+TEST(Prometheus, RefusesAnAnswerThatIsTooLarge) {
+  const ScriptedApi api({{"/api/v1/query", always(200, "{" + std::string(2'000, ' ') + "}")}});
+  const auto answer = at(api, {.max_answer_bytes = 1'000}).query("up", kTen);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind, Kind::bad_input);
+  EXPECT_THAT(answer.error().message, HasSubstr("/api/v1/query: "));
+  EXPECT_THAT(answer.error().message, HasSubstr("1000 bytes"));
+}
+
+TEST(Prometheus, ListsNamesWithinAScope) {
+  const auto list = always(200, R"({"status":"success","data":["b","a",7],"infos":["cut short"]})");
+  const ScriptedApi api({{"/api/v1/labels", list},
+                         {"/api/v1/label/job/values", list},
+                         {"/api/v1/label/U__a_2e_b__c/values", list},
+                         {"/api/v1/label/U___3b1__20ac_/values", list},
+                         {"/api/v1/label/__name__/values", list}});
+  const Server server = at(api);
+  const auto labels = server.label_names(
+      {.selectors = {"up", "x{a=\"b\"}"}, .range = Range{kTen, kTen + std::chrono::seconds(1)}});
+  ASSERT_TRUE(labels) << labels.error().message;
+  EXPECT_THAT(labels->items, ElementsAre("a", "b"));
+  EXPECT_THAT(labels->warnings, ElementsAre("cut short"));
+  ASSERT_TRUE(server.label_values("job", Scope{}));
+  ASSERT_TRUE(server.label_values("a.b_c", Scope{}));
+  ASSERT_TRUE(server.label_values("α€", Scope{}));
+  ASSERT_TRUE(server.metric_names("", Scope{}));
+  ASSERT_TRUE(server.metric_names("^up$|\"\\d", Scope{}));
+  EXPECT_THAT(
+      api.lines(),
+      ElementsAre("GET /api/v1/labels?start=10.500&end=11.500&match%5B%5D=up&match%5B%5D=x%7Ba%3D%22b%22%7D",
+                  "GET /api/v1/label/job/values", "GET /api/v1/label/U__a_2e_b__c/values",
+                  "GET /api/v1/label/U___3b1__20ac_/values", "GET /api/v1/label/__name__/values",
+                  "GET /api/v1/label/__name__/values?match%5B%5D=%7B__name__%21%3D%22%22%2C__name__%3D~%22"
+                  "%28%3Fs%3A.%2A%29%28%3F%3A%5Eup%24%7C%5C%22%5C%5Cd%29%28%3Fs%3A.%2A%29%22%7D"));
+}
+
+TEST(Prometheus, KnowsAListFromWhatIsNone) {
+  struct Case {
+    const char* body;
+    bool good;
+  };
+  for (const Case& one : {Case{R"({"status":"success"})", true},  // Loki leaves empty lists out
+                          Case{R"({"status":"success","data":null})", true},
+                          Case{R"({"status":"success","data":{}})", false}, Case{R"({"hello":1})", false}}) {
+    const ScriptedApi api({{"/api/v1/labels", always(200, one.body)}});
+    const auto labels = at(api).label_names(Scope{});
+    EXPECT_EQ(labels.has_value(), one.good) << one.body;
+    EXPECT_THAT(labels ? "" : labels.error().message,
+                HasSubstr(one.good ? "" : "/api/v1/labels: the answer has no list"));
+  }
+}
+
+TEST(Prometheus, TellsWhatMetricsAre) {
+  const ScriptedApi api({{"/api/v1/metadata", always(200, R"({"status":"success","data":{
+      "up":[{"type":"gauge","help":"Is it up?","unit":""}],
+      "x_seconds":[{"type":"counter","help":"a","unit":"seconds"},{"type":"unknown","help":"b"}],
+      "odd":7}})")}});
+  const Server server = at(api);
+  const auto all = server.metadata();
+  ASSERT_TRUE(all) << all.error().message;
+  ASSERT_EQ(all->size(), 2U);
+  EXPECT_THAT(all->at("up"), ElementsAre(Metadata{"gauge", "Is it up?", ""}));
+  EXPECT_THAT(all->at("x_seconds"),
+              ElementsAre(Metadata{"counter", "a", "seconds"}, Metadata{"unknown", "b", ""}));
+  ASSERT_TRUE(server.metadata("up"));
+  EXPECT_EQ(api.lines().back(), "GET /api/v1/metadata?metric=up");
+}
+
+TEST(Prometheus, IsAskedByWhateverWayItIsGiven) {
+  struct Way final : Transport {
+    Result<Json> get(const Ask& ask) const override {
+      asked.push_back(ask.path + (ask.form ? " form" : ""));
+      return Json::parse(kNothing);
+    }
+    const std::string& name() const override { return called; }
+    mutable std::vector<std::string> asked;
+    std::string called = "data source prom-1";
+  };
+  const auto way = std::make_shared<Way>();
+  const Server server(way);
+  EXPECT_EQ(server.name(), "data source prom-1");
+  ASSERT_TRUE(server.query("up", kTen));
+  EXPECT_FALSE(server.label_values("job", Scope{}));
+  EXPECT_THAT(way->asked, ElementsAre("/api/v1/query form", "/api/v1/label/job/values"));
+  EXPECT_EQ(Loki(way).name(), "data source prom-1");
 }
 
 TEST(Prometheus, NamesTheSettingThatCannotBeUsed) {
