@@ -100,6 +100,18 @@ void settle(Check& check, const Route& route, bool ok, bool more) {
   for (const auto& one : check.tried) check.message += (check.message.empty() ? "" : ", ") + said(one);
 }
 
+Result<DatasourceWritten> written(Server& server, const Call& call) {
+  const auto answer = server.call(call);
+  if (!answer) return tl::unexpected(answer.error());
+  if (answer->status == 409 || answer->status == 412)
+    return DatasourceWritten{.conflict = message_of(*answer)};
+  if (!answer->ok()) return tl::unexpected(server.error(call, *answer));
+  if (!member(answer->json, "datasource").is_object())
+    return fail(Error::Kind::unavailable, call.method + " " + server.url() + call.path +
+                                              ": the answer is no data source: " + message_of(*answer));
+  return DatasourceWritten{.datasource = datasource_of(answer->json["datasource"])};
+}
+
 }  // namespace
 
 Result<Datasources> list_datasources(Server& server) {
@@ -137,6 +149,29 @@ Result<Datasource> find_datasource(Server& server, const std::string& uid_or_nam
   }
   return fail(Error::Kind::not_found, "no data source has the uid or name \"" + uid_or_name +
                                           "\"; there are: " + (names.empty() ? "none" : names));
+}
+
+Result<DatasourceWritten> create_datasource(Server& server, const Json& json) {
+  return written(server, {.method = "POST", .path = "/api/datasources", .body = json});
+}
+
+Result<DatasourceWritten> update_datasource(Server& server, const std::string& uid, const Json& change) {
+  const auto path = "/api/datasources/uid/" + escape(uid);
+  auto present = server.get(path);
+  if (!present) return tl::unexpected(present.error());
+  if (flag_of(*present, "readOnly"))
+    return DatasourceWritten{.conflict = "it is provisioned from a file on the server; change that file"};
+  // The whole object goes back, with the version that was read. Secrets that are not named stay.
+  present->merge_patch(change);
+  return written(server, {.method = "PUT", .path = path, .body = std::move(*present)});
+}
+
+Result<void> delete_datasource(Server& server, const std::string& uid) {
+  const Call call{.method = "DELETE", .path = "/api/datasources/uid/" + escape(uid)};
+  const auto answer = server.call(call);
+  if (!answer) return tl::unexpected(answer.error());
+  if (!answer->ok()) return tl::unexpected(server.error(call, *answer));
+  return {};
 }
 
 std::vector<Check> check_datasources(Server& server, const std::vector<Datasource>& datasources,

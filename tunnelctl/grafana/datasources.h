@@ -27,6 +27,16 @@ Result<Datasources> list_datasources(Server& server);
 /// By uid, else by exact name. Fails with not_found, listing what there is.
 Result<Datasource> find_datasource(Server& server, const std::string& uid_or_name);
 
+struct DatasourceWritten {
+  Datasource datasource{};
+  std::optional<std::string> conflict{};  // name or uid are taken, or it is provisioned
+};
+/// As the API has it, with its secrets in secureJsonData.
+Result<DatasourceWritten> create_datasource(Server& server, const Json& json);
+/// Lays `change` over what is there (RFC 7386), and saves that.
+Result<DatasourceWritten> update_datasource(Server& server, const std::string& uid, const Json& change);
+Result<void> delete_datasource(Server& server, const std::string& uid);
+
 /// One way to reach a data source, and what came of it.
 struct Route {
   std::string name{};   // health, resources, proxy, query

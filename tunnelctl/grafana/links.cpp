@@ -7,15 +7,13 @@
 #include <nlohmann/json.hpp>
 
 #include "tunnelctl/grafana/server.h"
+#include "tunnelctl/times/moment.h"
 
 namespace tunnelctl::grafana {
 namespace {
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
-}
-bool all_digits(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), is_digit);
 }
 
 /// now, now-1h, now+30m, now/d, now-1M/M: units s m h d w M Q y.
@@ -40,66 +38,21 @@ bool is_relative(std::string_view text) {
   return true;
 }
 
-/// Takes `count` digits off the front.
-std::optional<int> take_number(std::string_view& text, std::size_t count) {
-  if (text.size() < count || !all_digits(text.substr(0, count))) return std::nullopt;
-  int value = 0;
-  std::from_chars(text.data(), text.data() + count, value);
-  text.remove_prefix(count);
-  return value;
+/// "15m", "-1h30m"
+bool is_ago(std::string_view text) {
+  return text.find_first_not_of("-0123456789smhdwMy") == std::string_view::npos &&
+         text.find_first_of("smhdwMy") != std::string_view::npos;
 }
-bool take(std::string_view& text, char wanted) {
-  if (text.empty() || text.front() != wanted) return false;
-  text.remove_prefix(1);
-  return true;
-}
-
-/// Seconds east of Greenwich.
-std::optional<int> take_offset(std::string_view& text) {
-  if (take(text, 'Z') || take(text, 'z')) return 0;
-  const bool east = take(text, '+');
-  if (!east && !take(text, '-')) return std::nullopt;
-  const auto hours = take_number(text, 2);
-  if (!hours || !take(text, ':')) return std::nullopt;
-  const auto minutes = take_number(text, 2);
-  if (!minutes || *hours > 23 || *minutes > 59) return std::nullopt;
-  return (east ? 1 : -1) * (*hours * 3600 + *minutes * 60);
-}
-
-/// RFC 3339, or its date alone.
-std::optional<std::int64_t> milliseconds(std::string_view text) {
-  namespace chrono = std::chrono;
-  const auto year = take_number(text, 4);
-  if (!year || !take(text, '-')) return std::nullopt;
-  const auto month = take_number(text, 2);
-  if (!month || !take(text, '-')) return std::nullopt;
-  const auto day = take_number(text, 2);
-  if (!day) return std::nullopt;
-  const chrono::year_month_day date{chrono::year(*year), chrono::month(static_cast<unsigned>(*month)),
-                                    chrono::day(static_cast<unsigned>(*day))};
-  if (!date.ok()) return std::nullopt;
-  const std::int64_t days = chrono::sys_days(date).time_since_epoch().count();
-  constexpr std::int64_t kDay = 86'400'000;
-  if (text.empty()) return days * kDay;
-  if (!take(text, 'T') && !take(text, 't') && !take(text, ' ')) return std::nullopt;
-  const auto hour = take_number(text, 2);
-  if (!hour || !take(text, ':')) return std::nullopt;
-  const auto minute = take_number(text, 2);
-  if (!minute || !take(text, ':')) return std::nullopt;
-  const auto second = take_number(text, 2);
-  if (!second || *hour > 23 || *minute > 59 || *second > 60) return std::nullopt;
-  int fraction = 0;
-  if (take(text, '.')) {
-    std::size_t digits = 0;
-    for (; digits < text.size() && is_digit(text[digits]); ++digits)
-      if (digits < 3) fraction = fraction * 10 + (text[digits] - '0');
-    if (digits == 0) return std::nullopt;
-    for (std::size_t i = digits; i < 3; ++i) fraction *= 10;
-    text.remove_prefix(digits);
+/// The same as Grafana writes it: "now-1h-30m".
+std::string from_now(std::string_view ago) {
+  std::string result = "now";
+  bool in_number = false;
+  for (const char c : ago.substr(ago.starts_with('-') ? 1 : 0)) {
+    if (is_digit(c) && !in_number) result += '-';
+    in_number = is_digit(c);
+    result += c;
   }
-  const auto offset = take_offset(text);
-  if (!offset || !text.empty()) return std::nullopt;
-  return days * kDay + (*hour * 3600LL + *minute * 60LL + *second - *offset) * 1000 + fraction;
+  return result;
 }
 
 /// As forms are encoded: a space is "+".
@@ -131,7 +84,7 @@ class Query {
 struct Times {
   std::string from, to;
 };
-Result<Times> times(const LinkOptions& options) {
+Result<Times> times_of(const LinkOptions& options) {
   Times result;
   for (const auto& [given, out] : {std::pair{&options.from, &result.from}, {&options.to, &result.to}}) {
     if (given->empty()) continue;
@@ -145,7 +98,7 @@ Result<Times> times(const LinkOptions& options) {
 Result<std::string> page(std::string_view base, std::string_view uid, std::optional<std::int64_t> panel,
                          const LinkOptions& options, std::string_view slug) {
   if (uid.empty()) return fail(Error::Kind::bad_input, "a dashboard's link needs its uid");
-  const auto range = times(options);
+  const auto range = times_of(options);
   if (!range) return tl::unexpected(range.error());
   Query query;
   if (panel) query.add("viewPanel", std::to_string(*panel));
@@ -180,16 +133,14 @@ bool reads_panes(std::string_view version) {
 
 Result<std::string> link_time(std::string_view text) {
   if (is_relative(text)) return std::string(text);
-  if (all_digits(text)) {
-    if (text.size() >= 12 && text.size() <= 14) return std::string(text);
-    // Milliseconds of so few digits are days in 1970, which nobody has monitored.
-    if (text.size() == 10) return std::string(text) + "000";
-  }
-  if (const auto value = milliseconds(text)) return std::to_string(*value);
-  return fail(Error::Kind::bad_input,
-              "time \"" + std::string(text) +
-                  "\" must be now-1h and the like, RFC 3339 (2026-01-01T00:00:00Z), a date, or "
-                  "epoch milliseconds");
+  const bool ago = is_ago(text);
+  if (ago && is_relative(from_now(text))) return from_now(text);
+  const auto time = times::moment(text, std::chrono::sys_days(std::chrono::year(2000) / 1 / 1));
+  if (!time) return tl::unexpected(time.error());
+  if (ago || text.starts_with("now"))
+    return fail(Error::Kind::bad_input,
+                "time \"" + std::string(text) + "\": Grafana's pages have the units s m h d w M y alone");
+  return std::to_string(time->time_since_epoch().count());
 }
 
 Result<std::string> dashboard_link(std::string_view base, std::string_view uid, const LinkOptions& options,
@@ -206,7 +157,7 @@ Result<std::string> explore_link(std::string_view base, std::string_view version
                                  const LinkOptions& options) {
   if (target.datasource_uid.empty())
     return fail(Error::Kind::bad_input, "an Explore link needs a data source's uid");
-  const auto range = times(options);
+  const auto range = times_of(options);
   if (!range) return tl::unexpected(range.error());
   Json pane{{"datasource", target.datasource_uid}};
   if (!target.queries.empty()) pane["queries"] = Json::array();

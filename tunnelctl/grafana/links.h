@@ -14,10 +14,9 @@
 /// make.
 namespace tunnelctl::grafana {
 
-/// A moment as Grafana's pages take it: "now", "now-1h", "now-1d/d" stay; RFC 3339 ("2026-01-01T00:00:00Z",
-/// with any offset, fractions cut after milliseconds), a date alone (midnight UTC) and ten-digit epoch
-/// seconds become epoch milliseconds, which are 12 to 14 digits. Newer Grafanas ignore RFC 3339 without a
-/// word, and take seconds for a moment in 1970. Fails with bad_input for anything else.
+/// A moment of times::moment as Grafana's pages take it: "now", "now-1h", "now-1d/d" stay ("/fQ", too), "15m"
+/// becomes "now-15m", all else epoch milliseconds. Newer Grafanas ignore RFC 3339 without a word, and take
+/// seconds for a moment in 1970. Fails with bad_input for anything else.
 Result<std::string> link_time(std::string_view text);
 
 struct LinkOptions {

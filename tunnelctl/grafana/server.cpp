@@ -54,6 +54,9 @@ struct Server::Impl {
     if (!call.body.is_null()) {
       out.content_type = "application/json";
       out.body = call.body.dump(-1, ' ', false, Json::error_handler_t::replace);
+    } else if (!call.form.empty()) {
+      out.content_type = "application/x-www-form-urlencoded";
+      out.body = call.form;
     }
     out.safe_to_repeat = call.method == "GET" || call.asks;
     return out;
@@ -117,6 +120,8 @@ std::string message_of(const Answer& answer) {
         if (result.is_object() && result.contains("error") && result["error"].is_string())
           return http::one_line(ref + ": " + result["error"].get<std::string>());
   }
+  // Alertmanager: its whole answer is one text.
+  if (answer.json.is_string()) return http::one_line(answer.json.get<std::string>());
   if (answer.content_type.find("html") != std::string::npos)
     return "the answer is a web page; is the URL the root of Grafana?";
   return http::one_line(answer.text);
@@ -134,17 +139,14 @@ Result<Server> Server::make(Connection connection, std::stop_token stop) {
                 "no Grafana is named; set GRAFANA_URL or --grafana-url, or choose a context (tunnelctl "
                 "config contexts)");
   const auto url = http::parse_url(connection.url);
-  if (!url)
-    return fail(Error::Kind::bad_input,
-                "Grafana's address (GRAFANA_URL, --grafana-url): " + url.error().message);
+  if (!url) return fail(Error::Kind::bad_input, connection.wording.url + ": " + url.error().message);
   if (!url->tls && !connection.allow_plain && !http::is_loopback(url->host))
     return fail(Error::Kind::bad_input,
                 http::shown_url(connection.url) +
                     ": would send the token unprotected; use https, or say --allow-plain-http (in a context: "
                     "allow_plain_http: true) where the network itself protects the way");
   if (!connection.token_file.empty()) {
-    auto token = http::read_token(connection.token_file,
-                                  "the token file (--token-file, GRAFANA_SERVICE_ACCOUNT_TOKEN_FILE)");
+    auto token = http::read_token(connection.token_file, connection.wording.token_file);
     if (!token) return tl::unexpected(token.error());
     connection.token = std::move(*token);
   }
@@ -208,18 +210,14 @@ Error Server::error(const Call& call, const Answer& answer) const {
   std::string text = call.method + " " + impl_->connection.url + without_query(call.path) + ": " +
                      std::to_string(answer.status);
   if (const auto said = message_of(answer); !said.empty()) text += ": " + said;
+  const Wording& wording = impl_->connection.wording;
   switch (answer.status) {
     case 401:
-      return {
-          Error::Kind::denied,
-          text + (impl_->authorization.empty()
-                      ? "; no credentials were sent: set GRAFANA_SERVICE_ACCOUNT_TOKEN, --token-file, or "
-                        "GRAFANA_USERNAME and GRAFANA_PASSWORD"
-                      : "; the credentials are not accepted: check the token (GRAFANA_SERVICE_ACCOUNT_TOKEN, "
-                        "--token-file) and the organisation (--org); try: tunnelctl datasource list")};
-    case 403:
       return {Error::Kind::denied,
-              text + "; give the service account the role Editor, or the permission named here"};
+              text + (impl_->authorization.empty()
+                          ? "; no credentials were sent: " + wording.without_credentials
+                          : "; the credentials are not accepted: " + wording.wrong_credentials)};
+    case 403: return {Error::Kind::denied, text + "; " + wording.too_few_rights};
     case 404: return {Error::Kind::not_found, text};
     case 429:
       return {Error::Kind::unavailable, text + "; the server asks for fewer requests: lower --parallel"};

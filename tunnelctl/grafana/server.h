@@ -27,6 +27,19 @@ namespace tunnelctl::grafana {
 
 using Json = nlohmann::json;
 
+/// How messages call the server and the settings that lead to it.
+struct Wording {
+  std::string url = "Grafana's address (GRAFANA_URL, --grafana-url)";
+  std::string token_file = "the token file (--token-file, GRAFANA_SERVICE_ACCOUNT_TOKEN_FILE)";
+  /// What to do where no credentials were sent, where they are not accepted, and where they are not enough.
+  std::string without_credentials =
+      "set GRAFANA_SERVICE_ACCOUNT_TOKEN, --token-file, or GRAFANA_USERNAME and GRAFANA_PASSWORD";
+  std::string wrong_credentials =
+      "check the token (GRAFANA_SERVICE_ACCOUNT_TOKEN, --token-file) and the organisation (--org); try: "
+      "tunnelctl datasource list";
+  std::string too_few_rights = "give the service account the role Editor, or the permission named here";
+};
+
 /// Which server, and as whom.
 struct Connection {
   std::string url{};  // "https://grafana.example/path", no slash at its end
@@ -41,12 +54,14 @@ struct Connection {
   std::size_t parallel = 8;  // requests in flight
   bool allow_plain = false;  // plain http to elsewhere than loopback
   bool read_only = false;    // refuse whatever could change something
+  Wording wording{};
 };
 
 struct Call {
   std::string method = "GET";
   std::string path{};  // "/api/org?x=y", escaped
   Json body = nullptr;
+  std::string form{};  // "a=1&b=2", escaped: sent as the body when there is no `body`
   std::vector<std::pair<std::string, std::string>> headers{};
   /// The call only asks although it is a POST (queries): it may be repeated, and a read-only connection
   /// lets it pass.

@@ -100,11 +100,20 @@ def silence_create(call):
         _silence_refused("start time must be before end time")
     if end < datetime.datetime.now(datetime.timezone.utc):
         _silence_refused("end time can't be in the past")
-    uid = typed(body, "id", str) or call.world.long_uid()
+    for number, matcher in enumerate(matchers):
+        try:
+            re.compile(matcher.get("value", "") if matcher.get("isRegex") else "")
+        except re.error as wrong:
+            _silence_refused(f"invalid label matcher {number}: error parsing regexp: {wrong}")
+    uid = typed(body, "id", str)
+    if uid and uid not in call.world.silences:
+        refuse_with_id(404, "alerting.notifications.silences.notFound",
+                       f"[alerting.notifications.silences.notFound] silence {uid} not found")
+    uid = uid or call.world.long_uid()
     call.world.silences[uid] = {
         "comment": body["comment"], "createdBy": body["createdBy"], "endsAt": body["endsAt"], "id": uid,
         "matchers": [dict(sorted({"isEqual": True, "isRegex": False, **m}.items())) for m in matchers],
-        "startsAt": max(body["startsAt"], _stamp()), "status": {"state": "active"}, "updatedAt": _stamp()}
+        "startsAt": max(body["startsAt"], _stamp()), "updatedAt": _stamp()}
     return reply({"silenceID": uid}, 202)
 
 
@@ -122,14 +131,24 @@ def _silence(call):
     return found
 
 
+def _shown(silence):
+    at = datetime.datetime.now(datetime.timezone.utc)
+    state = ("pending" if _time(silence["startsAt"]) > at else
+             "active" if _time(silence["endsAt"]) > at else "expired")
+    return dict(sorted({**silence, "status": {"state": state}}.items()))
+
+
 def silences(call):
-    return reply(list(call.world.silences.values()))
+    return reply([_shown(silence) for silence in call.world.silences.values()])
 
 
 def silence_get(call):
-    return reply(_silence(call))
+    return reply(_shown(_silence(call)))
 
 
 def silence_delete(call):
-    _silence(call)["status"] = {"state": "expired"}
+    found = _silence(call)
+    if _shown(found)["status"]["state"] != "expired":
+        found["endsAt"] = _stamp()
+        found["startsAt"] = min(found["startsAt"], found["endsAt"])
     return reply({"message": "silence deleted"})

@@ -2,6 +2,7 @@
 
 import re
 
+from . import history
 from .answers import refuse, refuse_with_id, reply
 from .call import string_list, typed
 from .world import milliseconds
@@ -75,8 +76,9 @@ def list_notes(call):
         notes = [note for note in notes if note["time"] <= end and note["timeEnd"] >= begin]
     if call.one("dashboardUID"):
         notes = [note for note in notes if note["dashboardUID"] == call.one("dashboardUID")]
+    changes = history.as_annotations(call.world, call.one("alertUID"), begin, end)
     if call.one("type") == "alert":
-        notes = []
+        return reply(changes[:call.number("limit")])
     tags = set(call.query.get("tags", []))
     if tags:
         any_ = call.one("matchAny") == "true"

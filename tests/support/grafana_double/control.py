@@ -2,6 +2,7 @@
 
 import json
 
+from . import history, irm, oncall
 from .access import Token, token_of
 from .answers import Answer, Refused, dumps, reply
 from .call import Call
@@ -113,6 +114,38 @@ def _loki(double, call):
     return reply({})
 
 
+def _oncall(double, call):
+    """{"schedules", "users", "teams", "on_call_shifts", "alert_groups"}: lists; null: no OnCall."""
+    oncall.tell(double.world, call.json())
+    return reply({})
+
+
+def _oncall_state(double, _):
+    return reply(double.world.oncall)
+
+
+def _irm(double, call):
+    """{"plugin"?, "enabled"?}: Grafana keeps incidents from now on, none yet; null: it does not."""
+    irm.tell(double.world, call.json())
+    return reply({})
+
+
+def _irm_state(double, _):
+    return reply(double.world.irm)
+
+
+def _changes(double, call):
+    """[{"rule", "previous", "current", "time"?, "labels"?, "values"?}]: what rules have done."""
+    history.tell(double.world, call.json())
+    return reply({})
+
+
+def _teams(double, call):
+    """[{"id", "uid", "name", "email", "memberCount"}]"""
+    double.world.teams = call.json()
+    return reply({})
+
+
 async def _preset(double, call):
     """[{"method"?, "path", "body"?, "headers"?}], done as the server's admin and not logged."""
     answers = []
@@ -168,7 +201,9 @@ _TABLE = {
     ("GET", "faults"): _shown_faults, ("DELETE", "faults"): _clear_faults, ("POST", "mode"): _mode,
     ("GET", "tokens"): _tokens, ("POST", "token"): _set_token, ("POST", "provenance"): _set_provenance,
     ("POST", "rule-state"): _rule_state, ("POST", "loki"): _loki, ("POST", "preset"): _preset,
-    ("POST", "fill"): _fill,
+    ("POST", "fill"): _fill, ("POST", "oncall"): _oncall, ("GET", "oncall"): _oncall_state,
+    ("POST", "irm"): _irm, ("GET", "irm"): _irm_state,
+    ("POST", "changes"): _changes, ("POST", "teams"): _teams,
 }
 
 

@@ -4,7 +4,8 @@ import re
 
 #: POST that reads. Everything else that is not GET, HEAD or OPTIONS counts as a write.
 _READS = re.compile(r"/api/ds/query|/api/v1/eval|/api/datasources/proxy/.*|/api/datasources/uid/[^/]+/resources/.*"
-                    r"|/api/alertmanager/grafana/config/api/v1/receivers/test")
+                    r"|/api/alertmanager/grafana/config/api/v1/receivers/test"
+                    r"|/api/plugins/[^/]+/resources/api/v1/\w+Service\.(Query|Get)\w+")
 #: What a request is answered with that read-only mode forbids.
 FORBIDDEN_WRITE = 599
 

@@ -3,6 +3,7 @@
 import html
 import urllib.parse
 
+from . import irm, oncall
 from .access import NONE, SERVER
 from .answers import JSON_OF_ROUTER, Answer, refuse, refuse_with_id, reply
 from .call import typed
@@ -122,10 +123,20 @@ def plugins(call):
 
 
 def plugin_settings(call):
+    if call.parts[2] == "grafana-irm-app" and call.world.oncall is not None:
+        return reply({"id": "grafana-irm-app", "name": "Grafana IRM", "type": "app", "enabled": True, "pinned": True,
+                      "jsonData": oncall.settings(call.world)})
+    incidents = irm.settings(call.world, call.parts[2])
+    if incidents is not None:
+        return reply(incidents)
     if call.parts[2] in ("prometheus", "loki"):
         return reply({"id": call.parts[2], "name": call.parts[2].capitalize(), "type": "datasource",
                       "enabled": False, "pinned": False})
     refuse(404, "Plugin not found, no installed plugin with that id")
+
+
+def plugin_resource(call):
+    return irm.handle(call) or plugin_missing(call)
 
 
 def plugin_missing(call):

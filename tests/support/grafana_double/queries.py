@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 import urllib.parse
 
@@ -47,9 +48,13 @@ async def _forward(call, source, path):
         return fake_loki(call, path)
     _, _, query = call.path_and_query.partition("?")
     url = source["url"].rstrip("/") + "/" + path + ("?" + query if query else "")
-    kind = {"Content-Type": call.headers["Content-Type"]} if "Content-Type" in call.headers else {}
+    headers = {name: call.headers[name] for name in ("Content-Type", "X-Loki-Response-Encoding-Flags")
+               if name in call.headers}
+    for name, header in source["jsonData"].items():  # e.g. the tenant, which only Grafana knows
+        if number := re.fullmatch(r"httpHeaderName(\d+)", name):
+            headers[header] = source["secureJsonData"].get(f"httpHeaderValue{number[1]}", "")
     try:
-        status, type_, body = await _ask(call, call.method, url, data=call.body or None, headers=kind)
+        status, type_, body = await _ask(call, call.method, url, data=call.body or None, headers=headers)
     except Unreachable:
         return empty(502)
     return Answer(status, body, type_)

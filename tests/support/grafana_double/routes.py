@@ -1,7 +1,7 @@
 """The table of routes, with who may use each and what the refusal names."""
 
-from . import (alert_rules, alertmanager, annotations, contact_points, dashboards, datasources, folders, notifications,
-               others, permissions, queries, rule_states)
+from . import (alert_rules, alertmanager, annotations, contact_points, dashboards, datasources, folders, history,
+               notifications, others, permissions, queries, rule_states, snapshots, teams)
 from .access import ADMINS, EDITORS, EVERYONE, SERVER, VIEWERS
 
 _RULES_READ = ("any of alert.provisioning:read, alert.rules.provisioning:read, alert.provisioning.secrets:read, "
@@ -138,6 +138,8 @@ _TABLE = [
     ("GET", f"{_AM}/config/api/v1/receivers", alertmanager.receivers, VIEWERS, "alert.notifications:read"),
     ("POST", f"{_AM}/config/api/v1/receivers/test", alertmanager.test, EDITORS, _TEST),
 
+    ("GET", "/api/v1/rules/history", history.states, VIEWERS, "alert.rules:read"),
+
     ("GET", "/api/annotations", annotations.list_notes, VIEWERS, "annotations:read"),
     ("POST", "/api/annotations", annotations.create, EDITORS, "annotations:create"),
     ("GET", "/api/annotations/tags", annotations.tags, VIEWERS, "annotations:read"),
@@ -146,11 +148,20 @@ _TABLE = [
     ("PATCH", "/api/annotations/*", annotations.patch, EDITORS, "annotations:write"),
     ("DELETE", "/api/annotations/*", annotations.delete, EDITORS, "annotations:delete"),
 
+    ("POST", "/api/snapshots", snapshots.create, EDITORS, "snapshots:create"),
+    ("GET", "/api/snapshots/*", snapshots.get, VIEWERS, "snapshots:read"),
+    ("DELETE", "/api/snapshots/*", snapshots.delete, EDITORS, "snapshots:delete"),
+    ("GET", "/api/snapshots-delete/*", snapshots.delete_by_key, EVERYONE, _ALL),
+    ("GET", "/api/dashboard/snapshots", snapshots.list_snapshots, VIEWERS, "snapshots:read"),
+    ("GET", "/api/org/users", teams.org_users, ADMINS, "org.users:read"),
+    ("GET", "/api/teams/search", teams.teams, EDITORS, "teams:read"),
+    ("GET", "/api/serviceaccounts/search", teams.service_accounts, ADMINS, "serviceaccounts:read"),
+
     ("POST", "/api/short-urls", others.short_url, EVERYONE, _ALL),
     ("GET", "/api/plugins", others.plugins, EVERYONE, _ALL),
     ("GET", "/api/plugins/*/settings", others.plugin_settings, EVERYONE, _ALL),
     ("GET", "/api/plugins/*/health", others.plugin_missing, EVERYONE, _ALL),
-    ("*", "/api/plugins/*/resources/**", others.plugin_missing, EVERYONE, _ALL),
+    ("*", "/api/plugins/*/resources/**", others.plugin_resource, EVERYONE, _ALL),
     ("*", "/api/plugin-proxy/*/**", others.plugin_missing, EVERYONE, _ALL),
 ]
 

@@ -19,7 +19,7 @@ if __package__ in (None, ""):  # run as a script
     __package__ = "grafana_double"
     import grafana_double  # noqa: F401
 
-from . import control, others, routes
+from . import control, oncall, others, routes
 from .access import SERVER, Identity, identify, token_of
 from .answers import Answer, Refused, denied, no_route, refuse, reply
 from .call import Call
@@ -158,6 +158,8 @@ class Double:
                 return others.health(call)
             call.who = identify(self.world, call.headers)
             return await self._handled(call)
+        if first == "oncall" and self.world.oncall is not None:
+            return oncall.handle(call)
         if first == "apis":
             call.who = identify(self.world, call.headers)
             return others.apis(call)

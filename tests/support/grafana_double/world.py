@@ -111,6 +111,11 @@ class World:
         self.templates = {}
         self.annotations = {}
         self.silences = {}
+        self.snapshots = {}
+        self.teams = []
+        self.changes = []  # what rules have done
+        self.oncall = None  # without the IRM app
+        self.irm = None     # likewise
         self.short_urls = {}
         self.rule_states = {}
         self.loki_lines = []
@@ -202,6 +207,8 @@ class World:
             "templates": self.templates,
             "annotations": sorted((kept(note) for note in self.annotations.values()), key=canonical),
             "silences": sorted((kept(silence) for silence in self.silences.values()), key=canonical),
+            "snapshots": sorted(({name: s[name] for name in ("name", "dashboard")} for s in self.snapshots.values()),
+                                key=canonical),
             "shortUrls": sorted(self.short_urls.values()),
         }
         if exact:
