@@ -1,0 +1,1 @@
+"""A Loki for tests: see README.md."""
