@@ -97,6 +97,7 @@ void Records::breaker_changed(const access::CircuitBreakers::Change& change) {
   } else if (breaker.state == access::BreakerState::closed) {
     kind = "breaker.closed";
     data["openForMs"] = change.open_for.count();
+    data["successes"] = breaker.successes_in_a_row;
   }
   events_->append(kind, data);
 }

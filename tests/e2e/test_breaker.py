@@ -245,6 +245,7 @@ def test_each_change_is_an_event_with_what_somebody_needs_to_act(new_tunneld, fl
     assert len(opened["lastErrors"]) == TO_DIE and opened["nextProbe"]
     assert closed["breaker"] == opened["breaker"]
     assert closed["refusedRequests"] >= 1 and closed["openForMs"] >= 300
+    assert closed["successes"] >= 1
     assert "zoe-of-the-test" not in json.dumps(events)
 
 

@@ -117,6 +117,7 @@ TEST_F(WrittenDown, ABreakersChangeIsAnEventWithWhatIsKnownOfIt) {
   change.from = access::BreakerState::half_open;
   change.breaker.state = access::BreakerState::closed;
   change.open_for = 61s;
+  change.breaker.successes_in_a_row = 2;
   records->breaker_changed(change);
   const auto told = events(2);
   ASSERT_EQ(told.size(), 2U);
@@ -125,6 +126,7 @@ TEST_F(WrittenDown, ABreakersChangeIsAnEventWithWhatIsKnownOfIt) {
   EXPECT_EQ(told[0]["data"]["principal"], tunnel::principal_hash(alice().key()));
   EXPECT_EQ(told[1]["kind"], "breaker.closed");
   EXPECT_EQ(told[1]["data"]["openForMs"], 61'000);
+  EXPECT_EQ(told[1]["data"]["successes"], 2);
 }
 
 TEST_F(WrittenDown, LimitsThatAreMetAreOneLineASecondWithTheNumberThatIsNotTold) {

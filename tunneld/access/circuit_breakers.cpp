@@ -47,12 +47,12 @@ bool CircuitBreaker::succeeded(const BreakerOptions& options, bool probe, Time) 
   failures_ = 0;
   if (++successes_ < options.successes) return false;
   state_ = BreakerState::closed;
-  successes_ = 0;
   return true;
 }
 
 bool CircuitBreaker::failed(const BreakerOptions& options, bool probe, Time now) {
   if (state_ == BreakerState::closed) {
+    successes_ = 0;
     if (++failures_ < options.failures) return false;
     opened_at_ = now;
     reset_ = options.reset;

@@ -82,7 +82,7 @@ class CircuitBreakers {
     std::string service;
     BreakerState state = BreakerState::closed;
     unsigned failures_in_a_row = 0;
-    unsigned successes_in_a_row = 0;
+    unsigned successes_in_a_row = 0;  // of probes: while it is half-open, and those that closed it
     Time opened_at{};  // the first opening since it was closed
     Time next_probe{};
     std::uint64_t refused = 0;             // requests turned away since it opened

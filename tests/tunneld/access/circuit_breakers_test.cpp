@@ -282,6 +282,7 @@ TEST_F(Breakers, CountWhomTheyRefusedAndTellHowLongTheyWereOpen) {
               ElementsAre(std::pair(State::closed, State::open), std::pair(State::open, State::half_open),
                           std::pair(State::half_open, State::closed)));
   EXPECT_EQ(told_.back().open_for, 62s);
+  EXPECT_EQ(told_.back().breaker.successes_in_a_row, 2U);
   EXPECT_EQ(told_.back().breaker.refused, 2U);
   EXPECT_THAT(told_.back().breaker.last_errors, SizeIs(5));
   EXPECT_THAT(breakers_.list(kStart), IsEmpty());
@@ -337,6 +338,7 @@ TEST_F(Breakers, CloseWhenTheOperatorSaysSo) {
   EXPECT_EQ(told_.back().breaker.state, State::closed);
   EXPECT_EQ(told_.back().breaker.failures_in_a_row, 0U);
   EXPECT_EQ(told_.back().open_for, 7s);
+  EXPECT_EQ(told_.back().breaker.successes_in_a_row, 0U);
   EXPECT_TRUE(admit(kStart + 7s));
 
   fail(kStart, 3);  // closed, with something held against it
