@@ -6,7 +6,10 @@ include(GNUInstallDirs)
 install(TARGETS tunneld tunnelctl RUNTIME)
 install(DIRECTORY packs dashboards alerts runbooks DESTINATION ${CMAKE_INSTALL_DATADIR}/tunnelctl
         PATTERN "*.test.yaml" EXCLUDE PATTERN "__pycache__" EXCLUDE)
-install(FILES LICENSE docs/monitoring.md docs/tunnelctl.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES LICENSE docs/monitoring.md docs/tunnelctl.md docs/incident-watch.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+install(FILES deploy/systemd/tunnelctl-agent.service deploy/systemd/tunnelctl-incident-watch.service
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/tunnelctl/systemd)
 
 # install_written(<file under the prefix> <arguments of tunnelctl>...): what the program prints.
 function(install_written file)

@@ -21,6 +21,8 @@ function(room target folder)
     target_link_libraries(${target} PRIVATE project_libssh2)
   elseif(target STREQUAL "edge")
     target_link_libraries(${target} PRIVATE ZLIB::ZLIB)
+  elseif(target STREQUAL "tunnelctl_incident")
+    target_link_libraries(${target} PRIVATE SQLite::SQLite3 OpenSSL::Crypto)
   elseif(target STREQUAL "tunneld_tracing")
     target_include_directories(${target} SYSTEM PRIVATE ${PROTOZERO_INCLUDE_DIR})
   elseif(target STREQUAL "tunneld_admin")
@@ -86,20 +88,22 @@ function(fuzz_targets folder)
   add_custom_target(fuzz DEPENDS ${names})
 endfunction()
 
-# embed_error_pages(<target> <folder>): the pages <folder>/TUNNEL_*.md, compiled into the target.
-function(embed_error_pages target folder)
+# embed_pages(<target> <name> <files> <header> <type> <function>): the pages that <files> matches, compiled into
+# the target as what <function> of <header> gives.
+function(embed_pages target name files header type function)
   get_target_property(kind ${target} TYPE)
   if(kind STREQUAL "INTERFACE_LIBRARY")
     return()
   endif()
-  file(GLOB pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/TUNNEL_*.md)
-  set(output ${CMAKE_BINARY_DIR}/generated/error_pages.cpp)
+  file(GLOB pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${files})
+  set(output ${CMAKE_BINARY_DIR}/generated/${name}.cpp)
   string(REPLACE ";" "|" joined "${pages}")
   # Its list of pages is a dependency too: a page that is taken away must not stay inside.
-  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/error_pages.list CONTENT "${joined}\n")
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/${name}.list CONTENT "${joined}\n")
   add_custom_command(OUTPUT ${output}
-    COMMAND ${CMAKE_COMMAND} -DPAGES=${joined} -DOUTPUT=${output} -P ${CMAKE_SOURCE_DIR}/cmake/embed_pages.cmake
-    DEPENDS ${pages} ${CMAKE_SOURCE_DIR}/cmake/embed_pages.cmake ${CMAKE_BINARY_DIR}/generated/error_pages.list
+    COMMAND ${CMAKE_COMMAND} -DPAGES=${joined} -DOUTPUT=${output} -DHEADER=${header} -DTYPE=${type}
+      -DFUNCTION=${function} -P ${CMAKE_SOURCE_DIR}/cmake/embed_pages.cmake
+    DEPENDS ${pages} ${CMAKE_SOURCE_DIR}/cmake/embed_pages.cmake ${CMAKE_BINARY_DIR}/generated/${name}.list
     VERBATIM)
   target_sources(${target} PRIVATE ${output})
 endfunction()

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """The sample service behind the tunnel: a web page, an upload counter, a clock, and a TCP echo.
 
-Started by scripts/run. Prints "<web port> <echo port>" once both listen on loopback; ends with SIGTERM.
+Started by scripts/run. Prints "<web port> <echo port>" once both listen on loopback; ends with SIGTERM. The
+ports may be given, for a service that comes back where it was.
 
     GET  /          a greeting, with what the tunnel says about the caller
     PUT  /upload    the size and SHA-256 of the body, which is read as it comes
@@ -94,15 +95,16 @@ class Echo(socketserver.BaseRequestHandler):
 
 class EchoServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
+    allow_reuse_address = True
 
 
-def main():
-    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    echo = EchoServer(("127.0.0.1", 0), Echo)
+def main(web_port=0, echo_port=0):
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", int(web_port)), Pages)
+    echo = EchoServer(("127.0.0.1", int(echo_port)), Echo)
     threading.Thread(target=echo.serve_forever, daemon=True).start()
     print(web.server_address[1], echo.server_address[1], flush=True)
     web.serve_forever()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

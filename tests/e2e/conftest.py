@@ -16,6 +16,7 @@ import pytest
 from programs import process
 from programs.grafana import double, grafana  # noqa: F401
 from programs.grafana_double import grafana_double, new_grafana_double, shared_grafana_double  # noqa: F401
+from programs.loki import loki, new_loki, shared_loki  # noqa: F401
 from programs.monitoring import pack, tunnelctl  # noqa: F401
 from programs.nginx import Nginx
 from programs.origin import Origin

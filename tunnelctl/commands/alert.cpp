@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <ostream>
 
+#include "tunnelctl/commands/alert_verbs.h"
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/verbs.h"
 #include "tunnelctl/grafana/alert_rules.h"
@@ -134,7 +135,7 @@ Result<ExitStatus> report(const Result<grafana::RuleWritten>& written, const cha
 }
 
 Result<ExitStatus> run(const AlertCreate& options, Session& session) {
-  auto rule = read_json(options.file);
+  auto rule = read_json(options.file, session);
   if (!rule) return tl::unexpected(rule.error());
   if (rule->is_object()) {
     if (!options.folder.empty()) (*rule)["folderUID"] = options.folder;
@@ -151,7 +152,7 @@ Result<ExitStatus> run(const AlertCreate& options, Session& session) {
 }
 
 Result<ExitStatus> run(const AlertUpdate& options, Session& session) {
-  const auto change = read_json(options.file);
+  const auto change = read_json(options.file, session);
   if (!change) return tl::unexpected(change.error());
   if (auto status = obstacles(name_of_input(options.file), grafana::check_rule_change(*change), session))
     return *status;
@@ -277,7 +278,7 @@ void add_filter(CLI::App& verb, grafana::RuleFilter& filter) {
 }  // namespace
 
 void add_alert(CLI::App& app, Chosen& chosen) {
-  CLI::App& group = *app.add_subcommand("alert", "Alert rules that Grafana evaluates");
+  CLI::App& group = *app.add_subcommand("alert", "Alert rules that Grafana evaluates, and silences");
   group.require_subcommand(1);
   {
     auto options = std::make_shared<AlertList>();
@@ -346,6 +347,9 @@ void add_alert(CLI::App& app, Chosen& chosen) {
         ->type_name("UID");
     add_filter(verb, options->filter);
   }
+  add_alert_history(group, chosen);
+  add_alert_silence(group, chosen);
+  add_alert_ack(group, chosen);
 }
 
 }  // namespace tunnelctl

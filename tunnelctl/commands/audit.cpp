@@ -8,8 +8,8 @@
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/verbs.h"
 #include "tunnelctl/daemon/admin.h"
-#include "tunnelctl/monitor/time_range.h"
 #include "tunnelctl/terminal/table.h"
+#include "tunnelctl/times/moment.h"
 
 namespace tunnelctl {
 namespace {
@@ -106,20 +106,10 @@ std::chrono::system_clock::time_point now() {
   return std::chrono::system_clock::now();
 }
 
-/// "1h" is that long ago.
 Result<std::chrono::system_clock::time_point> time_of(const std::string& text, const char* option) {
-  using std::chrono::milliseconds;
-  const auto present = std::chrono::floor<milliseconds>(now());
-  const bool ago = text.find_first_not_of("0123456789smhdwMy") == std::string::npos &&
-                   text.find_first_of("smhdwMy") != std::string::npos;
-  const auto from = ago ? "now-" + text : text;
-  // An end is wanted, too; any that is later will do.
-  const auto range = monitor::time_range(from, "2199-12-31", monitor::Time(present.time_since_epoch()));
-  if (!range)
-    return fail(Error::Kind::bad_input,
-                std::string(option) + ": \"" + terminal::harmless(text) +
-                    "\" is no time; expected e.g. 1h, 2026-01-31 or 2026-01-31T10:00:00Z");
-  return std::chrono::system_clock::time_point(range->from.time_since_epoch());
+  const auto time = times::moment(text, std::chrono::floor<std::chrono::milliseconds>(now()));
+  if (!time) return fail(time.error().kind, std::string(option) + ": " + time.error().message);
+  return std::chrono::system_clock::time_point(time->time_since_epoch());
 }
 
 Result<audit_chain::Query> query_of(const AuditSearch& options) {

@@ -47,7 +47,7 @@ ExitStatus report(const grafana::Saved& saved, const char* what, Session& sessio
 }
 
 Result<ExitStatus> run(const DashboardCreate& options, Session& session) {
-  auto content = read_json(options.file);
+  auto content = read_json(options.file, session);
   if (!content) return tl::unexpected(content.error());
   // What GET answers, and `get --meta` prints.
   if (content->is_object() && content->contains("dashboard") && (*content)["dashboard"].is_object())
@@ -79,10 +79,10 @@ Result<ExitStatus> run(const DashboardCreate& options, Session& session) {
   return report(*saved, "saved", session, *server);
 }
 
-Result<std::vector<grafana::Operation>> operations_of(const DashboardPatch& options) {
+Result<std::vector<grafana::Operation>> operations_of(const DashboardPatch& options, Session& session) {
   std::vector<grafana::Operation> result;
   if (!options.operations_file.empty()) {
-    const auto list = read_json(options.operations_file);
+    const auto list = read_json(options.operations_file, session);
     if (!list) return tl::unexpected(list.error());
     auto read = grafana::operations_of(*list);
     if (!read) return fail(Error::Kind::bad_input, options.operations_file + ": " + read.error().message);
@@ -92,7 +92,7 @@ Result<std::vector<grafana::Operation>> operations_of(const DashboardPatch& opti
     grafana::Operation operation{.op = words[0], .path = words[1], .value = std::nullopt};
     if (words.size() > 2) {
       const bool from_file = words[2].size() > 1 && words[2].starts_with('@');
-      auto value = from_file ? read_json(words[2].substr(1)) : grafana::typed_value(words[2]);
+      auto value = from_file ? read_json(words[2].substr(1), session) : grafana::typed_value(words[2]);
       if (!value)
         return fail(Error::Kind::bad_input,
                     "--op " + words[0] + " " + words[1] + ": " + value.error().message);
@@ -136,7 +136,7 @@ Result<grafana::Patched> patched(const grafana::Dashboard& dashboard,
 }
 
 Result<ExitStatus> run(const DashboardPatch& options, Session& session) {
-  const auto operations = operations_of(options);
+  const auto operations = operations_of(options, session);
   if (!operations) return tl::unexpected(operations.error());
   if (operations->empty())
     return refuse(session, ExitStatus::usage, "nothing to do: say --op, or --ops FILE");

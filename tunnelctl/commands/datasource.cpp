@@ -2,6 +2,7 @@
 #include <cctype>
 #include <ostream>
 
+#include "tunnelctl/commands/datasource_verbs.h"
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/verbs.h"
 #include "tunnelctl/grafana/datasources.h"
@@ -149,7 +150,8 @@ void add_filter(CLI::App& verb, DatasourceFilter& filter) {
 }  // namespace
 
 void add_datasource(CLI::App& app, Chosen& chosen) {
-  CLI::App& group = *app.add_subcommand("datasource", "Data sources: find them, see whether they answer");
+  CLI::App& group =
+      *app.add_subcommand("datasource", "Data sources: find them, ask them, see whether they answer");
   group.require_subcommand(1);
   {
     auto options = std::make_shared<DatasourceList>();
@@ -181,6 +183,8 @@ void add_datasource(CLI::App& app, Chosen& chosen) {
     verb.add_option("names", options->names, "uids or names; none: all that fit")->type_name("UID|NAME");
     add_filter(verb, *options);
   }
+  add_datasource_query(group, chosen);
+  add_datasource_changes(group, chosen);
 }
 
 }  // namespace tunnelctl

@@ -105,10 +105,20 @@ void build(CLI::App& app, Globals& globals, Chosen& chosen) {
   add_datasource(app, chosen);
   add_alert(app, chosen);
   add_contact_point(app, chosen);
+  add_metrics(app, chosen);
+  add_logs(app, chosen);
+  add_annotation(app, chosen);
+  add_incident(app, chosen);
+  add_oncall(app, chosen);
+  add_snapshot(app, chosen);
+  add_plugin(app, chosen);
+  add_grafana_admin(app, chosen);
+  add_api(app, chosen);
   add_link(app, chosen);
   add_org(app, chosen);
   add_explain(app, chosen);
   add_config(app, chosen);
+  add_mcp(app, chosen);
   add_reference(app, chosen);
 }
 

@@ -26,10 +26,22 @@ void add_folder(CLI::App& app, Chosen& chosen);
 void add_datasource(CLI::App& app, Chosen& chosen);
 void add_alert(CLI::App& app, Chosen& chosen);
 void add_contact_point(CLI::App& app, Chosen& chosen);
+void add_metrics(CLI::App& app, Chosen& chosen);
+void add_logs(CLI::App& app, Chosen& chosen);
+void add_annotation(CLI::App& app, Chosen& chosen);
+void add_incident(CLI::App& app, Chosen& chosen);
+void add_oncall(CLI::App& app, Chosen& chosen);
+void add_snapshot(CLI::App& app, Chosen& chosen);
+void add_plugin(CLI::App& app, Chosen& chosen);
+/// admin: who is there and may do what.
+void add_grafana_admin(CLI::App& app, Chosen& chosen);
+/// api: any request.
+void add_api(CLI::App& app, Chosen& chosen);
 void add_link(CLI::App& app, Chosen& chosen);
 void add_org(CLI::App& app, Chosen& chosen);
 void add_explain(CLI::App& app, Chosen& chosen);
 void add_config(CLI::App& app, Chosen& chosen);
+void add_mcp(CLI::App& app, Chosen& chosen);
 /// completion, man and reference: made from the command table itself.
 void add_reference(CLI::App& app, Chosen& chosen);
 

@@ -5,10 +5,11 @@
 #include <CLI/CLI.hpp>
 
 #include "tunnelctl/commands/monitor.h"
+#include "tunnelctl/commands/sources.h"
 #include "tunnelctl/lint/lint.h"
 #include "tunnelctl/monitor/report.h"
-#include "tunnelctl/monitor/time_range.h"
 #include "tunnelctl/terminal/table.h"
+#include "tunnelctl/times/moment.h"
 
 namespace tunnelctl {
 namespace {
@@ -28,31 +29,16 @@ struct Lint {
   bool strict = false;
 };
 
-prometheus::Connection direct(Session& session, const std::string& url, const char* setting) {
-  prometheus::Connection connection;
-  connection.url = url;
-  connection.url_setting = setting;
-  if (!session.globals.ca_file.empty()) connection.tls.ca = session.globals.ca_file;
-  if (!session.globals.certificate_file.empty())
-    connection.tls.certificate = session.globals.certificate_file;
-  if (!session.globals.key_file.empty()) connection.tls.key = session.globals.key_file;
-  connection.tls.insecure = session.globals.insecure;
-  connection.allow_plain = session.globals.allow_plain;
-  if (session.globals.timeout_seconds > 0)
-    connection.timeout =
-        std::chrono::milliseconds(static_cast<std::int64_t>(session.globals.timeout_seconds * 1000));
-  return connection;
-}
-
-Result<monitor::Verified> verify_directly(const std::vector<pack::Pack>& packs,
-                                          const std::string& prometheus_url, const std::string& loki_url,
+Result<monitor::Verified> verify_directly(const std::vector<pack::Pack>& packs, prometheus::Connection to,
                                           monitor::VerifyOptions options, Session& session) {
   options.compile.target = monitor::Target::prometheus;
-  auto server = prometheus::Server::make(direct(session, prometheus_url, "--prometheus-url"), session.stop);
+  auto server = prometheus::Server::make(std::move(to), session.stop);
   if (!server) return tl::unexpected(server.error());
+  auto logs = straight_to_loki(session);
+  if (!logs) return tl::unexpected(logs.error());
   std::optional<prometheus::Loki> loki;
-  if (!loki_url.empty()) {
-    auto made = prometheus::Loki::make(direct(session, loki_url, "--loki-url"), session.stop);
+  if (*logs) {
+    auto made = prometheus::Loki::make(std::move(**logs), session.stop);
     if (!made) return tl::unexpected(made.error());
     loki = std::move(*made);
   }
@@ -61,21 +47,11 @@ Result<monitor::Verified> verify_directly(const std::vector<pack::Pack>& packs,
 
 Result<monitor::Verified> verify_any(const Verify& options, const std::vector<pack::Pack>& packs,
                                      const monitor::VerifyOptions& base, Session& session) {
-  const auto context = session.context();
-  if (!context) return tl::unexpected(context.error());
-  const auto url_of = [&](const std::string& flag, const char* variable, std::string Context::*key) {
-    if (!flag.empty()) return flag;
-    if (const auto* value = session.variable(variable); value != nullptr && session.globals.context.empty())
-      return *value;
-    return *context ? (**context).*key : std::string();
-  };
-  const auto prometheus_url =
-      url_of(session.globals.prometheus_url, "PROMETHEUS_URL", &Context::prometheus_url);
-  const auto loki_url = url_of(session.globals.loki_url, "LOKI_URL", &Context::loki_url);
+  auto direct = straight_to_prometheus(session);
+  if (!direct) return tl::unexpected(direct.error());
   // An address on the command line says what is meant; else Grafana is asked, if one is named.
-  const bool straight = !session.globals.prometheus_url.empty() || !session.names_grafana();
-  if (straight && !prometheus_url.empty())
-    return verify_directly(packs, prometheus_url, loki_url, base, session);
+  if (*direct && (!session.globals.prometheus_url.empty() || !session.names_grafana()))
+    return verify_directly(packs, std::move(**direct), base, session);
   auto server = session.grafana();
   if (!server)
     return fail(server.error().kind,
@@ -105,7 +81,7 @@ Result<ExitStatus> run(const Verify& options, Session& session) {
     *target = *parsed;
   }
   const auto now = std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
-  if (const auto range = monitor::time_range(options.from, options.to, now); !range)
+  if (const auto range = times::range(options.from, options.to, now); !range)
     return tl::unexpected(range.error());
   if (session.globals.parallel > 0) verify.parallel = session.globals.parallel;
   verify.progress = [&session](std::size_t done, std::size_t all) {

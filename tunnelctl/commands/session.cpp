@@ -96,6 +96,7 @@ void bind(config::Schema& schema, Configuration& configuration) {
              {.help = "The context that is used when none is named.", .example = "prod"});
   schema.add_list("contexts", &configuration.contexts, bind_context,
                   {.help = "Servers by name.", .unique = "name"});
+  bind_incident(schema, configuration.incident);
   bind_client(schema, configuration.client);
 }
 
@@ -241,7 +242,7 @@ std::string configuration_reference() {
 }
 
 Session::Session(std::ostream& to, std::ostream& talk, Environment environment, std::stop_token ends)
-    : out(to), err(talk), stop(std::move(ends)), environment_(std::move(environment)) {
+    : out(to), err(talk), in(&std::cin), stop(std::move(ends)), environment_(std::move(environment)) {
   out_is_terminal = &out == &std::cout && ::isatty(STDOUT_FILENO) != 0;
   err_is_terminal = &err == &std::cerr && ::isatty(STDERR_FILENO) != 0;
 }

@@ -14,6 +14,7 @@
 #include "common/result.h"
 #include "tunnelctl/client/preferences.h"
 #include "tunnelctl/commands/exit_status.h"
+#include "tunnelctl/commands/incident_settings.h"
 #include "tunnelctl/grafana/server.h"
 
 namespace CLI {
@@ -80,6 +81,7 @@ struct Configuration {
   bool exists = false;
   std::string current{};
   std::vector<Context> contexts{};
+  IncidentSettings incident{};
   client::Values client{};         // what its section `client` sets
   client::Values client_places{};  // "config.yaml:3", by the same keys
 };
@@ -105,6 +107,7 @@ class Session {
 
   std::ostream& out;  // results
   std::ostream& err;  // talk
+  std::istream* in;   // what the file "-" means; std::cin
   Globals globals{};
   std::stop_token stop;
   /// Set when the configuration or the environment could not be understood, for the exit status.
@@ -121,6 +124,7 @@ class Session {
   void progress(std::string_view text) const;
 
   const std::string* variable(std::string_view name) const;
+  const Environment& environment() const { return environment_; }
   /// The configuration file, read once.
   Result<Configuration> configuration();
   /// The same for commands that go by its section `client`: refuses a file that others may write.
@@ -141,10 +145,10 @@ class Session {
   Result<client::ServerSettings> server(const std::string& flag);
   /// Whether any source names a Grafana.
   bool names_grafana();
-
- private:
   /// What the command line says of reaching a server, whichever it is.
   void use_flags(http::TlsFiles& tls, std::chrono::milliseconds& timeout, bool& allow_plain) const;
+
+ private:
   Environment environment_;
   std::optional<Configuration> configuration_;
   bool is_own_ = false;  // configuration_ came from a file that only its owner may write

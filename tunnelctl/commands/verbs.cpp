@@ -42,9 +42,9 @@ std::string name_of_input(const std::string& path) {
   return path == "-" ? "standard input" : path;
 }
 
-Result<Json> read_json(const std::string& path) {
+Result<Json> read_json(const std::string& path, Session& session) {
   if (path == "-") {
-    const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+    const std::string text{std::istreambuf_iterator<char>(*session.in), std::istreambuf_iterator<char>()};
     return grafana::parse_json(text, name_of_input(path));
   }
   const auto text = config::read_file(path, kMostInput);

@@ -38,8 +38,8 @@ std::optional<ExitStatus> unless_confirmed(Session& session, bool yes, const std
 /// How an input is called in messages.
 std::string name_of_input(const std::string& path);
 
-/// Of a file, or of standard input for "-". Errors: "board.json:3:14: is not valid JSON: ...".
-Result<Json> read_json(const std::string& path);
+/// Of a file, or of `session.in` for "-". Errors: "board.json:3:14: is not valid JSON: ...".
+Result<Json> read_json(const std::string& path, Session& session);
 /// Whole or not at all: written beside it and renamed.
 Result<void> write_file(const std::filesystem::path& path, std::string_view text);
 
