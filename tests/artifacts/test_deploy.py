@@ -12,6 +12,9 @@ PROMTAIL = yaml.safe_load((REPOSITORY / "deploy/promtail/config.yaml").read_text
 #: What may be a label: names whose values are few.
 LABELS = ["level", "component", "instanceId"]
 METADATA = ["trace_id", "correlation_id", "connection_id"]
+#: By which the dashboards and the first questions about an incident select streams.
+STREAM_LABELS = {"job", *(name for board in (REPOSITORY / "dashboards/tunnel").glob("*.json")
+                          for name in re.findall(r'"expr": "[^"{]*\{(\w+)=~\\"\$service', board.read_text()))}
 
 
 def stage_of(pipeline, name):
@@ -36,6 +39,8 @@ def test_promtail_reads_the_journal_or_a_file():
     labels = file["static_configs"][0]["labels"]
     assert labels["__path__"].endswith("*.log")
     assert labels["job"] == journal["journal"]["labels"]["job"] == "tunneld"
+    for own in (labels, journal["journal"]["labels"]):
+        assert STREAM_LABELS <= set(own), "the dashboards find its lines"
 
 
 def test_promtail_listens_for_nobody_but_this_machine():
@@ -168,6 +173,14 @@ def test_every_part_of_alloys_pipeline_leads_to_one_that_is_there():
                 leads += 1
     assert leads == 4
     assert components["loki.source.journal.tunneld"][0]["matches"] == "_SYSTEMD_UNIT=tunneld.service"
+
+
+def test_the_dashboards_find_what_alloy_pushes():
+    assert STREAM_LABELS == {"job", "service"}
+    components = alloy_components()
+    (target,) = components["local.file_match.tunneld"][0]["path_targets"]
+    for own in (target, components["loki.source.journal.tunneld"][0]["labels"]):
+        assert {name: own[name] for name in STREAM_LABELS} == dict.fromkeys(STREAM_LABELS, "tunneld")
 
 
 def test_both_examples_push_to_the_same_place():
