@@ -50,6 +50,9 @@ def test_once_tells_the_story_and_leaves_nothing_behind(directory):
         assert part in done.stdout, f"{part} is missing in:\n{done.stdout}"
     for row in (r"^data +query +tunnel-health/1/A ", r"^ok +rule +rule/TunnelDown ", r"^\d+ checks: \d+ data"):
         assert re.search(row, done.stdout, re.M), f"verify's table lacks {row} in:\n{done.stdout}"
+    for row in (r"-> 5 x 503$", r"^ +\| status +active$", r"^ +\| .*\*\*Numbers\*\*$", r"^ +\| .*Runbook TunnelCircuitBreakerOpen",
+                r"^ +\| inc-1 +resolved +critical .*Circuit breaker open: web via demo"):
+        assert re.search(row, done.stdout, re.M), f"the story of the incident lacks {row} in:\n{done.stdout}"
     assert list(directory.iterdir()) == []
     wait_until(lambda: processes_of(directory) == [], 10, "its processes are gone")
 
