@@ -1,18 +1,21 @@
 """`tunnelctl mcp` as an assistant's program uses it: a child process, JSON-RPC on its standard streams."""
 
+import fcntl
 import http.server
 import itertools
 import json
 import os
 import queue
+import select
 import subprocess
 import threading
 
 import pytest
 
+from callers.http import ask
 from programs.loopback import wait_until
 from programs.prometheus import Prometheus
-from programs.tunnelctl import OK, UNAVAILABLE, binary
+from programs.tunnelctl import OK, UNAVAILABLE, Tunnelctl, binary
 
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 BOARD = {"uid": "mcp-board", "title": "Board of mcp", "schemaVersion": 39, "tags": ["mcp"],
@@ -244,7 +247,127 @@ def test_the_list_is_small_and_says_what_each_tool_does(start):
     assert tools["delete_alert_rule"]["annotations"] == {"readOnlyHint": False, "destructiveHint": True}
 
 
+# Every tool that reads ----------------------------------------------------------------------------------
+
+RULE = {"uid": "mcp-rule", "title": "Rule of mcp", "ruleGroup": "mcp", "folderUID": "mcp-folder", "condition": "C",
+        "noDataState": "OK", "execErrState": "Error", "for": "5m",
+        "data": [{"refId": "C", "datasourceUid": "__expr__", "relativeTimeRange": {"from": 600, "to": 0},
+                  "model": {"refId": "C", "type": "math", "expression": "1 > 2"}}]}
+ONCALL = {"schedules": [{"id": "S1", "name": "Primary", "type": "web", "team_id": "T1", "on_call_now": ["U1"]}],
+          "users": [{"id": "U1", "username": "ann", "email": "ann@example.org", "role": "admin", "timezone": "UTC"}],
+          "teams": [{"id": "T1", "name": "Platform", "email": ""}], "on_call_shifts": [],
+          "alert_groups": [{"id": "G1", "title": "Error rate", "state": "new", "created_at": "2026-01-31T10:00:00Z"}]}
+
+
+@pytest.fixture
+def everything(start, grafana_double, board, loki, tunneld, new_directory):
+    """A server for whom all is there, and an incident and a silence to ask for."""
+    directory = new_directory("everything")
+    prometheus = Prometheus(directory / "prometheus", f"127.0.0.1:{tunneld.admin_port}").start()
+    token = tunneld.token("root", "free", scope="tunnel:admin")
+    assert ask(tunneld, token, "/t/web/hello").status == 200
+    wait_until(lambda: prometheus.query("count_over_time(tunnel_requests_total[1m]) > 2"), 30, "three scrapes")
+    grafana_double.add_datasource("p", "prometheus", f"http://127.0.0.1:{prometheus.port}", name="Prometheus")
+    grafana_double.add_datasource("l", "loki", loki.url, name="Loki")
+    loki.settings(patterns=True)
+    loki.push({"app": "api", "service": "tunneld"}, [f"error: request {number} failed" for number in range(50)])
+    grafana_double.preset(
+        ("POST", "/api/v1/provisioning/alert-rules", RULE),
+        ("POST", "/api/annotations", {"text": "deployed", "tags": ["deploy"]}))
+    grafana_double.control("POST", "changes", [{"rule": "mcp-rule", "previous": "Normal", "current": "Alerting",
+                                                "labels": {"tunnel": "alpha"}, "values": {"A": 0.97}}])
+    grafana_double.control("POST", "oncall", ONCALL)
+    environment = {
+        **of_role(grafana_double, "editor"), "TUNNEL_ADMIN_URL": tunneld.admin_url(), "TUNNEL_TOKEN": token,
+        "TUNNEL_SERVER": f"wss://127.0.0.1:{tunneld.port}", "TUNNELCTL_INCIDENT_BACKEND": "local",
+        "TUNNELCTL_INCIDENT_DATABASE": str(directory / "incidents.db"),
+        "TUNNEL_PAGERDUTY_ROUTING_KEY": "0123456789abcdef0123456789abcdef",
+        "TUNNEL_SLACK_API_URL": "https://hooks.slack.com/services/T0/B0/x"}
+    ctl = Tunnelctl(directory, environment)
+    for words in (("set", "request.slow=2s"), ("reset", "request.slow")):  # two events
+        ctl.run("settings", *words).expect(OK)
+    incident = ctl.run("incident", "create", "--title", "api fails").expect(OK).out.strip()
+    silence = ctl.run("alert", "silence", "create", "--matcher", "a=b").expect(OK).out.strip()
+    yield start("--ca-file", str(tunneld.certificate), **environment), incident, silence
+    prometheus.stop()
+
+
+def arguments_of_reads(incident, silence):
+    """For each tool arguments with which it finds something."""
+    logs = {"logql": '{app="api"}'}
+    return {
+        "list_datasources": {}, "get_datasource": {"uid": "p"}, "check_datasources_health": {},
+        "query_prometheus": {"expr": "tunnel_requests_total", "startTime": "now-5m", "stepSeconds": 15},
+        "query_prometheus_histogram": {"metric": "tunnel_request_duration_seconds", "percentile": 95},
+        "list_prometheus_metric_names": {"regex": "tunnel_.*"},
+        "list_prometheus_label_names": {"matches": [{"filters": [{"name": "job", "type": "=", "value": "tunneld"}]}]},
+        "list_prometheus_label_values": {"labelName": "job"}, "list_prometheus_metric_metadata": {},
+        "query_loki_logs": logs, "query_loki_stats": logs, "query_loki_patterns": logs,
+        "find_error_pattern_logs": {"name": "why", "labels": {"app": "api"}, "baseline": "1h"},
+        "list_loki_label_names": {}, "list_loki_label_values": {"labelName": "app"},
+        "search_dashboards": {"query": "board"}, "get_dashboard_by_uid": {"uid": "mcp-board"},
+        "get_dashboard_summary": {"uid": "mcp-board"},
+        "get_dashboard_property": {"uid": "mcp-board", "jsonPath": "$.title"},
+        "get_dashboard_panel_queries": {"uid": "mcp-board"}, "search_folders": {},
+        "generate_deeplink": {"resourceType": "dashboard", "dashboardUid": "mcp-board",
+                              "timeRange": {"from": 1767225600000, "to": 1767229200000}},
+        "list_alert_rules": {}, "get_alert_rule_by_uid": {"uid": "mcp-rule"}, "get_alert_state": {"uid": "mcp-rule"},
+        "list_contact_points": {}, "list_alert_silences": {}, "get_alert_silence": {"silenceId": silence},
+        "get_alert_history": {"uid": "mcp-rule"}, "list_incidents": {"status": "active"},
+        "get_incident": {"id": incident}, "export_incident": {"incidentId": incident},
+        "get_incident_context": {"incidentId": incident}, "get_annotations": {"tags": ["deploy"]},
+        "get_current_oncall_users": {"scheduleId": "S1"}, "list_oncall_schedules": {}, "list_oncall_users": {},
+        "list_oncall_teams": {}, "list_alert_groups": {"state": "new"}, "get_alert_group": {"alertGroupId": "G1"},
+        "tunnel_status": {}, "tunnel_events": {"limit": 5}, "tunnel_breakers": {}, "tunnel_diagnose": {},
+        "explain_error_code": {"code": "TUNNEL_015"}, "monitor_plan": {}, "monitor_verify": {}}
+
+
+@pytest.mark.deadline(180)
+def test_every_tool_that_reads_answers_and_is_brief(everything, grafana_double):
+    client, incident, silence = everything
+    calls = arguments_of_reads(incident, silence)
+    assert set(calls) == set(client.tools()), "each tool has a row"
+    grafana_double.mode(read_only=True)
+    told = {}
+    for name, arguments in calls.items():
+        result = client.ask("tools/call", {"name": name, "arguments": arguments})["result"]
+        assert not result.get("isError"), (name, result)
+        size = sum(len(part["text"]) for part in result["content"])
+        assert 2 < size < (64 if name == "monitor_verify" else 24) * 1024, (name, size)
+        told[name] = result.get("structuredContent")
+    assert grafana_double.violations() == [], "reading changes nothing"
+    assert told["export_incident"]["markdown"].startswith("# "), told["export_incident"]
+    assert not told["get_incident_context"]["noted"] and told["get_incident_context"]["markdown"]
+    assert "name: not used" in told["find_error_pattern_logs"]["_warnings"]
+    assert told["find_error_pattern_logs"]["patterns"] and told["query_loki_logs"]["lines"]
+    assert told["query_prometheus"]["series"] and told["query_prometheus_histogram"]["series"]
+    assert told["get_alert_history"]["changes"] and told["list_alert_groups"]["groups"]
+    assert told["get_current_oncall_users"]["schedules"][0]["on_call"][0]["username"] == "ann"
+    assert told["tunnel_events"]["events"] and told["list_incidents"]["incidents"]
+    assert "from=1767225600000" in told["generate_deeplink"]["url"]
+    more = client.told("tunnel_events", after=0, limit=1)
+    assert "more exist" in more["_warnings"] and len(more["events"]) == 1
+
+
 # Writes -------------------------------------------------------------------------------------------------
+
+
+def test_incidents_are_told_as_grafanas_server_has_them(start, new_directory):
+    client = start("--allow-writes", TUNNELCTL_INCIDENT_BACKEND="local",
+                   TUNNELCTL_INCIDENT_DATABASE=str(new_directory("db").with_suffix(".db")))
+    made = client.told("create_incident", title="Tunnel Circuit Breaker Open", severity="Major", roomPrefix="tunnel",
+                       status="active", labels=[{"key": "component", "label": "circuit-breaker"}],
+                       attachUrl="https://grafana.example.com/d/health?a=b", attachCaption="p95=3 s")
+    assert made["severity"] == "error" and made["labels"] == [{"key": "component", "value": "circuit-breaker"}]
+    assert made["attachments"] == [{"url": "https://grafana.example.com/d/health?a=b", "caption": "p95=3 s"}]
+    client.told("add_activity_to_incident", incidentId=made["id"], body="It opened.",
+                eventTime="2026-01-31T10:00:00.000Z")
+    assert client.told("enrich_incident", incidentId=made["id"])["noted"]
+    notes = client.told("get_incident", id=made["id"])["notes"]
+    assert [note["at"][:19] for note in notes if note["body"] == "It opened."] == ["2026-01-31T10:00:00"]
+    assert len([note for note in notes if note["kind"] == "note"]) == 2
+    assert [one["id"] for one in client.told("list_incidents", status="active", limit=10,
+                                             labels={"component": "circuit-breaker"})["incidents"]] == [made["id"]]
 
 
 def test_nothing_is_written_unless_it_was_allowed(start, grafana_double, board):
@@ -267,6 +390,11 @@ def test_writes_that_were_allowed_arrive(start, grafana_double, board):
     assert saved["version"] == 2
     assert client.told("get_dashboard_property", uid=board, jsonPath="$")["title"] == "Renamed"
     client.told("update_dashboard", dashboard={**BOARD, "uid": "mcp-second"}, folderUid="mcp-new")
+    for _ in range(2):  # the same title is the same dashboard
+        third = {"title": "Third, of a guide", "panels": []}
+        made = client.told("create_dashboard", dashboard=third, folderUid="mcp-new", overwrite=True)
+        assert made["uid"] == "third-of-a-guide"
+    assert len(client.told("search_dashboards", query="Third")["dashboards"]) == 1
     assert client.told("get_dashboard_summary", uid="mcp-second")["folder"]["uid"] == "mcp-new"
     assert "standard input: " in client.refused("update_dashboard", dashboard={"uid": "x"})
     made = client.told("create_annotation", text="deployed", tags=["deploy"])
@@ -362,7 +490,13 @@ def test_a_cancelled_call_ends_and_is_not_answered(start, slow):
 
 def test_a_call_has_a_deadline(start, slow):
     client = start("--deadline", "1", PROMETHEUS_URL=slow.url)
-    assert "gave up after 1 s" in client.refused("query_prometheus", expr="up")
+    assert "gave up after 1 s; ask for less" in client.refused("query_prometheus", expr="up")
+
+
+def test_a_write_that_took_too_long_may_have_been_done(start, grafana_double):
+    grafana_double.fault(path="/api/folders", method="POST", delay=4, applied=True, status=200, answer="{}")
+    client = start("--allow-writes", "--deadline", "1", **of_role(grafana_double, "admin"))
+    assert "it may have been done: look before saying it again" in client.refused("create_folder", title="X")
 
 
 # The end ------------------------------------------------------------------------------------------------
@@ -385,6 +519,30 @@ def test_sigterm_ends_it_in_the_middle_of_a_call(start, slow):
     client.process.terminate()
     assert client.process.wait(10) == OK
     assert client.answer()["result"]["isError"]
+
+
+def test_sigterm_ends_it_while_its_answers_wait_for_a_reader(new_directory):
+    directory = new_directory("mcp")
+    directory.mkdir(parents=True)
+    theirs, ours = os.pipe()
+    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen([str(binary()), "mcp"], cwd=directory, env={"HOME": str(directory)},
+                               stdin=subprocess.PIPE, stdout=ours, stderr=subprocess.PIPE)
+    try:
+        process.stdin.write(b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}\n'
+                            b'{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n')
+        process.stdin.flush()
+        # The list is larger than the pipe, which nobody empties.
+        wait_until(lambda: not select.select([], [ours], [], 0)[1], 20, "the pipe is full")
+        process.terminate()
+        assert process.wait(10) == OK
+    finally:
+        process.kill()
+        process.wait()
+        for file in (process.stdin, process.stderr):
+            file.close()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_it_ends_when_nobody_reads_its_answers(new_directory):

@@ -77,7 +77,7 @@ Result<ExitStatus> run(const Mcp& options, Session& session) {
   if (::isatty(STDIN_FILENO) != 0)
     session.say("this is for an assistant's program, not for a person: it wants JSON-RPC; Ctrl-D ends it");
   // The client wants its end, whether by the end of input or by a signal: both are in order.
-  if (!mcp::serve(std::move(server), std::move(tools), STDIN_FILENO, session.out, session.stop))
+  if (!mcp::serve(std::move(server), std::move(tools), STDIN_FILENO, STDOUT_FILENO, session.stop))
     return fail(Error::Kind::unavailable, "the client takes no more answers");
   return ExitStatus::ok;
 }

@@ -3,6 +3,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tunnelctl/commands/exit_status.h"
@@ -16,7 +17,17 @@ using Json = nlohmann::json;
 
 /// One argument of a tool, and where its value stands on the command line.
 struct ToolArgument {
-  enum class Kind { text, integer, number, flag, texts, object, objects };
+  enum class Kind {
+    text,
+    integer,
+    number,
+    flag,
+    texts,
+    object,
+    objects,
+    labels,     // {KEY: VALUE}, or [{key, label}] as incidents have them, or texts
+    selectors,  // texts, or [{filters: [{name, type, value}]}] as Grafana's MCP server has them
+  };
   const char* name = "";
   const char* help = "";  // empty where the name says it
   Kind kind = Kind::text;
@@ -24,9 +35,12 @@ struct ToolArgument {
   /// that word. "" is the next positional word; nullptr: `compose` sees to it.
   const char* to = "";
   bool required = false;
-  std::vector<const char*> words{};  // the only values
-  std::optional<int> least{}, most{};
-  const char* fallback = nullptr;  // said to the command when the assistant says nothing
+  std::vector<const char*> words{};    // the only values
+  std::optional<int> least{}, most{};  // the same number: the only value
+  const char* fallback = nullptr;      // said to the command when the assistant says nothing
+  /// Grafana's MCP server has it, and calls that were written for that shall pass; here it does nothing.
+  /// Where it is no word and no number that changes nothing anyway, the answer says that it was not used.
+  bool unused = false;
 };
 
 /// What is run.
@@ -59,6 +73,14 @@ struct CommandTool {
   const char* sample = "{}";
 };
 
+/// The pages that Grafana's MCP server counts: only the first is there, and `limit` makes it longer.
+inline ToolArgument first_page() {
+  return {.name = "page", .kind = ToolArgument::Kind::integer, .least = 1, .most = 1, .unused = true};
+}
+inline ToolArgument from_the_first() {
+  return {.name = "offset", .kind = ToolArgument::Kind::integer, .least = 0, .most = 0, .unused = true};
+}
+
 /// Every tool, in the order of the list.
 std::vector<CommandTool> command_tools();
 std::vector<CommandTool> datasource_tools();
@@ -72,10 +94,15 @@ std::vector<CommandTool> tunnel_tools();
 /// The JSON schema of its arguments.
 Json schema_of(const CommandTool& tool);
 
-/// The command line for arguments that fit the schema. No value can become an option: each stands behind "="
-/// in the word of its own option, or behind "--". An empty text is as good as not given. Fails with
-/// bad_input.
+/// The command line for arguments that fit the schema; `compose` does not see those that are unused. No value
+/// can become an option: each stands behind "=" in the word of its own option, or behind "--". An empty text
+/// is as good as not given. Fails with bad_input.
 Result<CommandLine> command_line_of(const CommandTool& tool, const Json& arguments);
+
+/// Whether it may stand in a selector without quotes.
+bool is_label_name(std::string_view name);
+/// As PromQL and LogQL quote it.
+std::string quoted(const std::string& text);
 
 /// What the run of a command means for the assistant.
 mcp::Outcome outcome_of(const CommandTool& tool, const Json& arguments, ExitStatus status, std::string out,

@@ -32,6 +32,12 @@ std::vector<ToolArgument> with_uid(ToolArgument uid, std::vector<ToolArgument> o
   return others;
 }
 
+/// A number that Grafana takes from the credentials, whatever is said.
+std::vector<ToolArgument> with_unused(const char* name, std::vector<ToolArgument> others) {
+  others.push_back({.name = name, .kind = Kind::integer, .unused = true});
+  return others;
+}
+
 std::string rule_text(const Json& arguments) {
   return arguments.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -93,14 +99,15 @@ std::vector<CommandTool> alert_tools() {
       {.name = "create_alert_rule",
        .description = "Makes an alert rule, after checking that it can work.",
        .command = "alert create",
-       .arguments = with_uid({.name = "uid", .to = nullptr}, rule_members(true)),
+       .arguments = with_unused("orgID", with_uid({.name = "uid", .to = nullptr}, rule_members(true))),
        .effect = Effect::adds,
        .compose = rule_as_input,
        .sample = R"({"title": "t", "folderUID": "f", "ruleGroup": "g", "condition": "A", "data": [{}]})"},
       {.name = "update_alert_rule",
        .description = "Changes what is named of an alert rule and keeps the rest.",
        .command = "alert update",
-       .arguments = with_uid({.name = "uid", .to = nullptr, .required = true}, rule_members(false)),
+       .arguments = with_unused(
+           "orgID", with_uid({.name = "uid", .to = nullptr, .required = true}, rule_members(false))),
        .effect = Effect::replaces,
        .compose = change_as_input,
        .sample = R"({"uid": "u", "for": "10m"})"},

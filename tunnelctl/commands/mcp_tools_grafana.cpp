@@ -29,6 +29,33 @@ Result<void> search_or_list(const Json& arguments, CommandLine& line) {
   return {};
 }
 
+/// "tunnel-health" of "Tunnel Health": the same title is the same dashboard. At most 40 characters, as
+/// Grafana takes them; "" of a title without any letter or digit of ASCII.
+std::string uid_of(const std::string& title) {
+  constexpr std::size_t kLongest = 40;
+  std::string uid;
+  for (const char c : title) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0)
+      uid += static_cast<char>(std::tolower(byte));
+    else if (!uid.empty() && uid.back() != '-')
+      uid += '-';
+    if (uid.size() == kLongest) break;
+  }
+  while (uid.ends_with('-')) uid.pop_back();
+  return uid;
+}
+
+/// The command wants a uid, so that it makes no second one; Grafana's server takes dashboards without.
+Result<void> dashboard_as_input(const Json& arguments, CommandLine& line) {
+  const auto& dashboard = arguments["dashboard"];
+  if (text(dashboard, "uid").empty() && text(arguments, "uid").empty())
+    if (const auto uid = uid_of(text(dashboard, "title")); !uid.empty()) line.words.push_back("--uid=" + uid);
+  line.positional = {"-"};
+  line.input = arguments["dashboard"].dump(-1, ' ', false, Json::error_handler_t::replace);
+  return {};
+}
+
 Result<void> create_or_patch(const Json& arguments, CommandLine& line) {
   const bool whole = arguments.contains("dashboard");
   if (whole == arguments.contains("operations"))
@@ -39,9 +66,7 @@ Result<void> create_or_patch(const Json& arguments, CommandLine& line) {
     if (!uid.empty()) line.words.push_back("--uid=" + uid);
     if (const auto folder = text(arguments, "folderUid"); !folder.empty())
       line.words.push_back("--folder=" + folder);
-    line.positional = {"-"};
-    line.input = arguments["dashboard"].dump(-1, ' ', false, Json::error_handler_t::replace);
-    return {};
+    return dashboard_as_input(arguments, line);
   }
   if (uid.empty()) return fail(Error::Kind::bad_input, "uid is required with operations");
   if (arguments.contains("folderUid"))
@@ -97,9 +122,15 @@ Result<void> link_of(const Json& arguments, CommandLine& line) {
     return fail(Error::Kind::bad_input, std::string(name) + " is required for resourceType " + kind);
   };
   const auto range = arguments.value("timeRange", Json::object());
-  for (const char* end : {"from", "to"})
-    if (const auto value = range.value(end, Json()); value.is_string() && value != "")
-      line.words.push_back("--" + std::string(end) + "=" + value.get<std::string>());
+  for (const auto& [end, value] : range.items()) {
+    const bool known = (end == "from" || end == "to") && (value.is_string() || value.is_number());
+    if (!known && !value.is_null())
+      return fail(Error::Kind::bad_input,
+                  "timeRange: has from and to, each a time as now-1h, RFC 3339 or a "
+                  "number since 1970");
+    const auto time = value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
+    if (!time.empty()) line.words.push_back("--" + end + "=" + time);
+  }
   if (kind == "explore") {
     if (text(arguments, "datasourceUid").empty()) return missing("datasourceUid");
     for (const auto& query : arguments.value("queries", Json::array())) {
@@ -137,7 +168,8 @@ std::vector<CommandTool> datasource_tools() {
        .command = "datasource list",
        .arguments = {{.name = "type", .help = "e.g. prometheus, loki", .to = "--type"},
                      {.name = "name", .help = "part of the name", .to = "--name"},
-                     {.name = "limit", .kind = Kind::integer, .to = "--limit", .least = 1, .fallback = "50"}},
+                     {.name = "limit", .kind = Kind::integer, .to = "--limit", .least = 1, .fallback = "50"},
+                     from_the_first()},
        .narrow = "type, name",
        .sample = R"({"type": "loki", "name": "prod", "limit": "5"})"},
       {.name = "get_datasource",
@@ -150,7 +182,8 @@ std::vector<CommandTool> datasource_tools() {
        .description = "Asks data sources whether they answer.",
        .command = "datasource check",
        .arguments = {{.name = "uids", .help = "default: all", .kind = Kind::texts},
-                     {.name = "type", .to = "--type"}},
+                     {.name = "type", .to = "--type"},
+                     from_the_first()},
        .narrow = "uids, type",
        .answers_with = {ExitStatus::failure},
        .sample = R"({"uids": ["a", "--b"], "type": "loki"})"},
@@ -165,7 +198,8 @@ std::vector<CommandTool> dashboard_tools() {
        .arguments = {{.name = "query", .help = "words of the title", .to = nullptr},
                      {.name = "tags", .help = "all of them", .kind = Kind::texts, .to = "--tag"},
                      {.name = "folderUid", .to = "--folder"},
-                     {.name = "limit", .kind = Kind::integer, .to = "--limit", .least = 1, .fallback = "50"}},
+                     {.name = "limit", .kind = Kind::integer, .to = "--limit", .least = 1, .fallback = "50"},
+                     first_page()},
        .narrow = "query, tags, folderUid, limit",
        .compose = search_or_list,
        .sample = R"({"query": "--limit", "tags": ["a", "b"], "folderUid": "f", "limit": 3})"},
@@ -220,11 +254,26 @@ std::vector<CommandTool> dashboard_tools() {
                      {.name = "overwrite",
                       .help = "whoever changed it meanwhile",
                       .kind = Kind::flag,
-                      .to = "--force"}},
+                      .to = "--force"},
+                     {.name = "userId", .kind = Kind::integer, .unused = true}},
        .effect = Effect::replaces,
        .compose = create_or_patch,
        .sample =
            R"({"uid": "u", "operations": [{"op": "remove", "path": "$.a"}], "message": "-m", "overwrite": true})"},
+      {.name = "create_dashboard",
+       .description = "Makes a dashboard from its JSON, or with overwrite replaces the one of its uid.",
+       .command = "dashboard create",
+       .arguments = {{.name = "dashboard",
+                      .help = "its whole JSON; without uid: one made of its title",
+                      .kind = Kind::object,
+                      .to = nullptr,
+                      .required = true},
+                     {.name = "folderUid", .to = "--folder"},
+                     {.name = "message", .to = "--message"},
+                     {.name = "overwrite", .kind = Kind::flag, .to = "--force"}},
+       .effect = Effect::replaces,
+       .compose = dashboard_as_input,
+       .sample = R"({"dashboard": {"title": "T"}, "folderUid": "f", "message": "m", "overwrite": true})"},
       {.name = "search_folders",
        .description = "Finds folders by words of their title; without: those of the root.",
        .command = "folder list",
@@ -254,7 +303,8 @@ std::vector<CommandTool> dashboard_tools() {
             {.name = "datasourceUid", .help = "for explore", .to = nullptr},
             {.name = "queries", .help = "for explore: [{expr}]", .kind = Kind::objects, .to = nullptr},
             {.name = "queryParams", .help = "{\"var-NAME\": value}", .kind = Kind::object, .to = nullptr},
-            {.name = "timeRange", .help = "{from, to}", .kind = Kind::object, .to = nullptr}},
+            {.name = "timeRange", .help = "{from, to}", .kind = Kind::object, .to = nullptr},
+            {.name = "shorten", .kind = Kind::flag, .unused = true}},
        .compose = link_of,
        .sample =
            R"({"resourceType": "panel", "dashboardUid": "u", "panelId": 4, "queryParams": {"var-job": "a b"},

@@ -21,10 +21,13 @@ Result<void> state_of_group(const Json& arguments, CommandLine& line) {
 
 Result<void> attached(const Json& arguments, CommandLine& line) {
   const auto text = [&](const char* name) { return arguments.value(name, std::string()); };
-  if (const auto url = text("attachUrl"); !url.empty())
-    line.words.push_back("--attach=" + url + "=" + text("attachCaption"));
-  else if (!text("attachCaption").empty())
+  const auto url = text("attachUrl");
+  const auto caption = text("attachCaption");
+  if (url.empty() && !caption.empty())
     return fail(Error::Kind::bad_input, "attachCaption goes with attachUrl");
+  if (url.empty()) return {};
+  line.words.push_back("--attach=" + url);
+  line.words.push_back("--attach-caption=" + caption);
   return {};
 }
 
@@ -36,12 +39,13 @@ Result<void> is_text(const Json& arguments, CommandLine&) {
 
 std::vector<CommandTool> incidents() {
   const ToolArgument id{.name = "incidentId", .required = true};
-  const ToolArgument severity{
-      .name = "severity", .to = "--severity", .words = {"critical", "error", "warning", "info"}};
+  const ToolArgument severity{.name = "severity",
+                              .to = "--severity",
+                              .words = {"critical", "error", "warning", "info", "major", "minor", "pending"}};
   ToolArgument severity_of_new = severity;
   severity_of_new.required = true;
   const ToolArgument labels{
-      .name = "labels", .help = "values by name", .kind = Kind::object, .to = "--label"};
+      .name = "labels", .help = "{key: value} or [{key, label}]", .kind = Kind::labels, .to = "--label"};
   return {
       {.name = "list_incidents",
        .description = "Lists incidents, newest first.",
@@ -59,9 +63,14 @@ std::vector<CommandTool> incidents() {
        .sample = R"({"id": "inc-7"})"},
       {.name = "export_incident",
        .description = "An incident as Markdown: the beginning of a post-mortem.",
-       .command = "incident export",
+       .command = "incident timeline",
        .arguments = {id},
-       .always = {"--format=markdown"},
+       .sample = R"({"incidentId": "inc-7"})"},
+      {.name = "get_incident_context",
+       .description = "What metrics, logs, alerts and events say about an incident; adds nothing to it.",
+       .command = "incident enrich",
+       .arguments = {id},
+       .always = {"--dry-run"},
        .sample = R"({"incidentId": "inc-7"})"},
       {.name = "create_incident",
        .description = "Opens an incident, unless one of its key is open already.",
@@ -73,7 +82,8 @@ std::vector<CommandTool> incidents() {
                      {.name = "isDrill", .kind = Kind::flag, .to = "--drill"},
                      {.name = "attachUrl", .to = nullptr},
                      {.name = "attachCaption", .to = nullptr},
-                     {.name = "dedupKey", .help = "default: made of the title", .to = "--dedup-key"}},
+                     {.name = "dedupKey", .help = "default: made of the title", .to = "--dedup-key"},
+                     {.name = "status", .words = {"active"}, .unused = true}},
        .effect = Effect::adds,
        .compose = attached,
        .sample =
@@ -91,10 +101,18 @@ std::vector<CommandTool> incidents() {
       {.name = "add_activity_to_incident",
        .description = "Adds a note to an incident's timeline.",
        .command = "incident note",
-       .arguments = {id, {.name = "body", .help = "Markdown", .required = true}},
+       .arguments = {id,
+                     {.name = "body", .help = "Markdown", .required = true},
+                     {.name = "eventTime", .help = "default: now", .to = "--at"}},
        .effect = Effect::adds,
        .compose = is_text,
-       .sample = R"({"incidentId": "inc-7", "body": "--b"})"},
+       .sample = R"({"incidentId": "inc-7", "body": "--b", "eventTime": "now-5m"})"},
+      {.name = "enrich_incident",
+       .description = "Finds out what get_incident_context shows, and adds it to the timeline.",
+       .command = "incident enrich",
+       .arguments = {id},
+       .effect = Effect::adds,
+       .sample = R"({"incidentId": "inc-7"})"},
   };
 }
 
@@ -151,7 +169,8 @@ std::vector<CommandTool> oncall_tools() {
       {.name = "list_oncall_schedules",
        .description = "Lists on-call schedules.",
        .command = "oncall list",
-       .arguments = {{.name = "scheduleId", .help = "all of this one", .to = "--id"}, team, limit("50")},
+       .arguments =
+           {{.name = "scheduleId", .help = "all of this one", .to = "--id"}, team, limit("50"), first_page()},
        .always = {"--kind=schedules"},
        .sample = R"({"scheduleId": "S1"})"},
       {.name = "list_oncall_users",
@@ -159,13 +178,14 @@ std::vector<CommandTool> oncall_tools() {
        .command = "oncall list",
        .arguments = {{.name = "userId", .help = "all of this one", .to = "--id"},
                      {.name = "username", .to = "--name"},
-                     limit("50")},
+                     limit("50"),
+                     first_page()},
        .always = {"--kind=users"},
        .sample = R"({"username": "ann"})"},
       {.name = "list_oncall_teams",
        .description = "Lists on-call teams.",
        .command = "oncall list",
-       .arguments = {limit("50")},
+       .arguments = {limit("50"), first_page()},
        .always = {"--kind=teams"}},
       {.name = "list_alert_groups",
        .description = "Lists OnCall's groups of alerts.",
@@ -175,7 +195,8 @@ std::vector<CommandTool> oncall_tools() {
                       .words = {"new", "acknowledged", "resolved", "silenced"}},
                      team,
                      name,
-                     limit("50")},
+                     limit("50"),
+                     first_page()},
        .always = {"--kind=groups"},
        .narrow = "state, limit",
        .sample = R"({"state": "new", "teamId": "T1", "name": "n", "limit": 5})"},

@@ -1,5 +1,3 @@
-#include <cctype>
-
 #include "tunnelctl/commands/mcp_tools.h"
 #include "tunnelctl/prometheus/loki.h"
 
@@ -18,6 +16,7 @@ const ToolArgument kDatasource{
 const ToolArgument kStep{.name = "stepSeconds", .kind = Kind::integer, .to = "--step", .least = 1};
 const ToolArgument kStart{.name = "startRfc3339", .to = "--from"};
 const ToolArgument kEnd{.name = "endRfc3339", .to = "--to"};
+const ToolArgument kProject{.name = "projectName", .unused = true};
 
 ToolArgument limit(const char* fallback) {
   return {.name = "limit", .kind = Kind::integer, .to = "--limit", .least = 1, .fallback = fallback};
@@ -61,13 +60,6 @@ Result<void> lines_or_numbers(const Json& arguments, CommandLine& line) {
   return {};
 }
 
-bool is_label_name(const std::string& name) {
-  if (name.empty() || std::isdigit(static_cast<unsigned char>(name[0])) != 0) return false;
-  for (const char c : name)
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_') return false;
-  return true;
-}
-
 /// The lines that look like errors of the streams with these labels, or those of a query.
 Result<void> error_lines(const Json& arguments, CommandLine& line) {
   auto query = text(arguments, "logql");
@@ -79,9 +71,8 @@ Result<void> error_lines(const Json& arguments, CommandLine& line) {
     for (const auto& [name, value] : labels.items()) {
       if (!is_label_name(name))
         return fail(Error::Kind::bad_input, "labels: a name is made of a-z, 0-9 and _");
-      const Json as_text = value.is_string() ? value : Json(value.dump());
       selector += (selector.empty() ? "" : ", ") + name + "=" +
-                  as_text.dump(-1, ' ', false, Json::error_handler_t::replace);
+                  quoted(value.is_string() ? value.get<std::string>() : value.dump());
     }
     query = "{" + selector + R"(} |~ "(?i)error|fatal|panic|exception|fail|critical")";
   }
@@ -102,7 +93,7 @@ Result<void> streams_only(const Json& arguments, CommandLine&) {
 std::vector<CommandTool> metric_tools() {
   const ToolArgument matches{.name = "matches",
                              .help = "only of series that fit, e.g. up{job=\"api\"}",
-                             .kind = Kind::texts,
+                             .kind = Kind::selectors,
                              .to = "--match"};
   return {
       {.name = "query_prometheus",
@@ -115,7 +106,8 @@ std::vector<CommandTool> metric_tools() {
             {.name = "startTime", .help = "of a range; default: now-1h", .to = nullptr},
             {.name = "endTime", .help = "or the moment; default: now", .to = nullptr},
             {.name = "stepSeconds", .help = "of a range", .kind = Kind::integer, .to = nullptr, .least = 1},
-            limit("50")},
+            limit("50"),
+            kProject},
        .narrow = "aggregate in expr, a shorter range, a longer step, limit",
        .compose = instant_or_range,
        .sample = R"({"datasourceUid": "p", "expr": "-up", "queryType": "range", "startTime": "now-1h",
@@ -135,7 +127,8 @@ std::vector<CommandTool> metric_tools() {
                      {.name = "rateInterval", .to = "--rate"},
                      {.name = "startTime", .to = "--from"},
                      {.name = "endTime", .to = "--to"},
-                     kStep},
+                     kStep,
+                     kProject},
        .narrow = "a shorter range, a longer step",
        .sample = R"({"datasourceUid": "p", "metric": "m", "percentile": 99.9, "labels": "job=\"a\"",
                      "rateInterval": "5m", "startTime": "now-1h", "endTime": "now", "stepSeconds": 60})"},
@@ -146,27 +139,38 @@ std::vector<CommandTool> metric_tools() {
                      {.name = "regex", .help = "somewhere in the name", .to = "--match"},
                      limit("100"),
                      kStart,
-                     kEnd},
+                     kEnd,
+                     first_page(),
+                     kProject},
        .narrow = "regex, limit",
        .sample =
            R"({"datasourceUid": "p", "regex": "tunnel_.*", "limit": 5, "startRfc3339": "now-1h", "endRfc3339": "now"})"},
       {.name = "list_prometheus_label_names",
        .description = "Names of labels.",
        .command = "metrics labels",
-       .arguments = {kDatasource, matches, limit("100"), kStart, kEnd},
+       .arguments = {kDatasource, matches, limit("100"), kStart, kEnd, kProject},
        .narrow = "matches, limit",
        .sample = R"({"matches": ["up", "{job=\"a\"}"], "limit": 5})"},
       {.name = "list_prometheus_label_values",
        .description = "Values of a label.",
        .command = "metrics values",
-       .arguments =
-           {kDatasource, {.name = "labelName", .required = true}, matches, limit("100"), kStart, kEnd},
+       .arguments = {kDatasource,
+                     {.name = "labelName", .required = true},
+                     matches,
+                     limit("100"),
+                     kStart,
+                     kEnd,
+                     kProject},
        .narrow = "matches, limit",
        .sample = R"({"labelName": "job", "matches": "up"})"},
       {.name = "list_prometheus_metric_metadata",
        .description = "Type, unit and meaning of metrics.",
        .command = "metrics metadata",
-       .arguments = {kDatasource, {.name = "metric", .help = "default: all"}, limit("50")},
+       .arguments = {kDatasource,
+                     {.name = "metric", .help = "default: all"},
+                     limit("50"),
+                     {.name = "limitPerMetric", .kind = Kind::integer, .unused = true},
+                     kProject},
        .narrow = "metric, limit",
        .sample = R"({"metric": "up"})"},
   };
@@ -186,7 +190,8 @@ std::vector<CommandTool> log_tools() {
             limit("20"),
             {.name = "direction", .to = nullptr, .words = {"backward", "forward"}},
             {.name = "queryType", .help = "of a metric query", .to = nullptr, .words = {"range", "instant"}},
-            {.name = "stepSeconds", .kind = Kind::integer, .to = nullptr, .least = 1}},
+            {.name = "stepSeconds", .kind = Kind::integer, .to = nullptr, .least = 1},
+            {.name = "format", .unused = true}},
        .narrow = "limit, a shorter range, a filter in logql",
        .compose = lines_or_numbers,
        .sample =
@@ -205,7 +210,8 @@ std::vector<CommandTool> log_tools() {
                      logql,
                      kStart,
                      kEnd,
-                     {.name = "top", .kind = Kind::integer, .to = "--top", .least = 1, .fallback = "20"}},
+                     {.name = "top", .kind = Kind::integer, .to = "--top", .least = 1, .fallback = "20"},
+                     {.name = "step", .unused = true}},
        .always = {"--server-patterns=only"},
        .narrow = "top, a shorter range",
        .compose = streams_only,
@@ -220,7 +226,8 @@ std::vector<CommandTool> log_tools() {
             {.name = "start", .help = "default: now-1h", .to = "--from"},
             {.name = "end", .to = "--to"},
             {.name = "baseline", .help = "how long before start, e.g. 1h", .to = "--baseline"},
-            {.name = "top", .kind = Kind::integer, .to = "--top", .least = 1, .fallback = "20"}},
+            {.name = "top", .kind = Kind::integer, .to = "--top", .least = 1, .fallback = "20"},
+            {.name = "name", .unused = true}},
        .always = {"--server-patterns=never", "--samples"},
        .narrow = "top, a shorter range",
        .compose = error_lines,

@@ -1,24 +1,24 @@
-#include <algorithm>
-
 #include "tunnelctl/commands/mcp_tools.h"
+#include "tunnelctl/commands/packs.h"
 
 namespace tunnelctl {
 namespace {
 
 using Kind = ToolArgument::Kind;
 
-/// Shipped packs only: the commands also take folders, and an assistant shall not choose among files.
-Result<void> shipped_packs(const Json& arguments, CommandLine&) {
-  for (const auto& pack : arguments.value("packs", Json::array())) {
-    const auto& name = pack.get_ref<const std::string&>();
-    if (name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos)
-      return fail(Error::Kind::bad_input, "packs: the name of a shipped pack is made of a-z, 0-9 and -");
+/// Shipped packs only: the commands also take folders, also of the name of a shipped one, and an assistant
+/// shall not choose among files.
+Result<void> shipped_packs(const Json& arguments, CommandLine& line) {
+  for (const auto& pack : arguments.value("packs", Json(PackOptions{}.packs))) {
+    const auto folder = pack::find_shipped(pack.get_ref<const std::string&>());
+    if (!folder) return fail(Error::Kind::bad_input, "packs: " + folder.error().message);
+    line.positional.push_back(folder->string());
   }
   return {};
 }
 
 const ToolArgument kPacks{
-    .name = "packs", .help = "names of shipped packs; default: all", .kind = Kind::texts};
+    .name = "packs", .help = "names of shipped packs; default: tunnel", .kind = Kind::texts, .to = nullptr};
 
 }  // namespace
 
@@ -64,7 +64,7 @@ std::vector<CommandTool> tunnel_tools() {
        .narrow = "packs",
        .answers_with = {ExitStatus::changes},
        .compose = shipped_packs,
-       .sample = R"({"packs": ["tunneld"]})"},
+       .sample = R"({"packs": ["tunnel"]})"},
       {.name = "monitor_verify",
        .description =
            "Runs every query of the monitoring and looks at every rule, for whether there is data.",
@@ -75,7 +75,7 @@ std::vector<CommandTool> tunnel_tools() {
        .narrow = "packs",
        .answers_with = {ExitStatus::failure},
        .compose = shipped_packs,
-       .sample = R"({"packs": ["tunneld"], "from": "now-2h", "to": "now"})"},
+       .sample = R"({"packs": ["tunnel"], "from": "now-2h", "to": "now"})"},
   };
 }
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kDeepestAnswer = 200;  // printing recurses
 constexpr std::size_t kMostNotes = 4096;
+constexpr std::size_t kRoomForMembers = 256;  // for what is said of an answer that was cut
 
 std::string compact(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -89,26 +90,37 @@ Json call_result(const Outcome& outcome, std::size_t most_bytes, std::string_vie
   Json content = Json::array();
   Json result = Json::object();
   std::string cut;
+  const auto notes = valid_utf8(beginning(outcome.notes, kMostNotes));
   auto json = parse_strict_json(outcome.text, outcome.text.size(), kDeepestAnswer);
   const bool is_json = json && (json->is_object() || json->is_array());
   std::string text = is_json ? compact(*json) : valid_utf8(outcome.text);
   const auto size = text.size();
-  bool whole_json = is_json;
+  // Some programs read the structure alone, and shall not take a part for the whole.
+  const bool within = is_json && json->is_object() && !outcome.failed && structured != Structured::unknown;
+  bool still_json = is_json;
   if (size > most_bytes) {
-    const auto rest = is_json ? shortened(*json, size, most_bytes) : std::nullopt;
-    whole_json = rest.has_value();
+    const auto room = most_bytes - std::min(most_bytes / 2, within ? kRoomForMembers + narrow.size() : 0);
+    const auto rest = is_json ? shortened(*json, size, room) : std::nullopt;
+    still_json = rest.has_value();
     text = rest ? compact(*json) : std::string(beginning(text, most_bytes));
     cut = "truncated: the answer has " + kibibytes(size) + ", " +
           (rest ? *rest : "the first " + kibibytes(text.size()) + " are shown");
     if (!narrow.empty()) cut.append("; to get less: ").append(narrow);
   }
-  content.push_back(text_content(text));
-  if (whole_json && !outcome.failed &&
-      (structured == Structured::anything || (structured == Structured::objects && json->is_object())))
+  if (within && still_json) {
+    if (!cut.empty()) (*json)["_truncated"] = cut;
+    if (!notes.empty()) (*json)["_warnings"] = notes;
+    if (!cut.empty() || !notes.empty()) text = compact(*json);
+    content.push_back(text_content(text));
     result["structuredContent"] = std::move(*json);
-  if (!cut.empty()) content.push_back(text_content(cut));
-  if (!outcome.notes.empty())
-    content.push_back(text_content(beginning(valid_utf8(outcome.notes), kMostNotes)));
+  } else {
+    content.push_back(text_content(text));
+    // A list has no place for what is to be said of it.
+    if (still_json && !outcome.failed && structured == Structured::anything && cut.empty() && notes.empty())
+      result["structuredContent"] = std::move(*json);
+    if (!cut.empty()) content.push_back(text_content(cut));
+    if (!notes.empty()) content.push_back(text_content(notes));
+  }
   result["content"] = std::move(content);
   if (outcome.failed) result["isError"] = true;
   return result;

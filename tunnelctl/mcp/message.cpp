@@ -69,9 +69,12 @@ Incoming read_message(std::string_view line) {
     incoming.messages.push_back(read_one(std::move(*json)));
     return incoming;
   }
-  if (json->empty()) {
-    incoming.messages.push_back(
-        invalid(nullptr, ErrorCode::invalid_request, "Invalid Request: a batch must not be empty"));
+  if (json->empty() || json->size() > kLargestBatch) {
+    incoming.messages.push_back(invalid(
+        nullptr, ErrorCode::invalid_request,
+        json->empty()
+            ? "Invalid Request: a batch must not be empty"
+            : "Invalid Request: a batch may have " + std::to_string(kLargestBatch) + " messages at most"));
     return incoming;
   }
   incoming.batch = true;

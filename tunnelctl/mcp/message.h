@@ -55,8 +55,11 @@ struct Incoming {
 /// Deeper JSON is refused: nothing that a tool takes comes near, and what is printed again recurses.
 inline constexpr std::size_t kDeepest = 64;
 
-/// Reads one line. What is no JSON (or, to be strict, holds a name twice), and an empty array, is one invalid
-/// message.
+/// More messages in one array are refused: each costs much more memory than its text.
+inline constexpr std::size_t kLargestBatch = 100;
+
+/// Reads one line. What is no JSON (or, to be strict, holds a name twice), and an array that is empty or too
+/// long, is one invalid message.
 Incoming read_message(std::string_view line);
 
 Json answer(const Json& id, Json result);

@@ -29,9 +29,11 @@ const Json& part(const Json& schema, const char* name) {
   return found == schema.end() ? none : *found;
 }
 
-std::string type_of(const Json& schema) {
+/// Never empty; "" is any.
+std::vector<std::string> types_of(const Json& schema) {
   const auto& type = part(schema, "type");
-  return type.is_string() ? type.get<std::string>() : "";
+  if (type.is_array() && !type.empty()) return type.get<std::vector<std::string>>();
+  return {type.is_string() ? type.get<std::string>() : ""};
 }
 
 std::string joined(const Json& values) {
@@ -160,16 +162,35 @@ Json checked_object(const Json& schema, const Json& given, const std::string& na
   return result;
 }
 
+/// The word of the enum that it can only be; itself when it is none.
+Json word_of(const Json& words, const Json& value) {
+  if (!value.is_string() || std::find(words.begin(), words.end(), value) != words.end()) return value;
+  const auto found = std::find_if(words.begin(), words.end(), [&](const Json& one) {
+    return one.is_string() && small(one.get<std::string>()) == small(value.get<std::string>());
+  });
+  return found == words.end() ? value : *found;
+}
+
 Json checked(const Json& schema, const Json& given, const std::string& name, Problems& problems) {
-  const auto type = type_of(schema);
-  const Json value = meant(type, given);
-  if (!is_of(type, value)) {
-    problems.push_back(name + " must be " + with_article(type) + ", not " + shown(given));
+  const auto types = types_of(schema);
+  Json value = given;
+  std::string wanted;
+  bool fits = false;
+  for (const auto& type : types) {
+    value = meant(type, given);
+    fits = is_of(type, value);
+    if (fits) break;
+    wanted += (wanted.empty() ? "" : " or ") + with_article(type);
+  }
+  if (!fits) {
+    problems.push_back(name + " must be " + wanted + ", not " + shown(given));
     return value;
   }
-  if (const auto& words = part(schema, "enum");
-      words.is_array() && std::find(words.begin(), words.end(), value) == words.end())
-    problems.push_back(name + " is " + shown(value) + " but must be one of: " + joined(words));
+  if (const auto& words = part(schema, "enum"); words.is_array()) {
+    value = word_of(words, value);
+    if (std::find(words.begin(), words.end(), value) == words.end())
+      problems.push_back(name + " is " + shown(value) + " but must be one of: " + joined(words));
+  }
   check_size(schema, value, name, problems);
   if (value.is_object()) return checked_object(schema, value, name, problems);
   if (const auto& items = part(schema, "items"); value.is_array() && items.is_object()) {

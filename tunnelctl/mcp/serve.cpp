@@ -1,27 +1,30 @@
 #include "tunnelctl/mcp/serve.h"
 
 #include <atomic>
-#include <ostream>
 #include <utility>
 
 #include "tunnelctl/mcp/lines.h"
+#include "tunnelctl/mcp/output.h"
 
 namespace tunnelctl::mcp {
 
-bool serve(ServerOptions options, std::vector<Tool> tools, int input, std::ostream& out,
+bool serve(ServerOptions options, std::vector<Tool> tools, int input, int output,
            const std::stop_token& stop) {
   std::stop_source end;
-  std::atomic<bool> written = true;
+  std::atomic<bool> read = true;
+  Output out(output);
   {
     Server server(std::move(options), std::move(tools), [&](const std::string& message) {
-      out << message << '\n' << std::flush;
-      if (out) return;
-      written = false;
+      if (out.write(message)) return;
+      read = false;
       end.request_stop();  // of reading alone: this thread writes an answer now
     });
     const std::stop_callback on_stop(stop, [&] {
-      server.stop();
+      // First of all: an answer that waits for its reader would keep all that follows, and who asked for the
+      // stop, waiting with it.
+      out.end_in(kLastWords);
       end.request_stop();
+      server.stop();
     });
     Lines lines(input, kLongestMessage, end.get_token());
     std::string line;
@@ -32,10 +35,11 @@ bool serve(ServerOptions options, std::vector<Tool> tools, int input, std::ostre
       else
         server.refuse_too_long(kLongestMessage);
     }
-    if (!written) server.stop();
+    if (!read) server.stop();
+    out.end_in(kPatience + kLastWords);
     server.finish(kPatience);
   }
-  return written;
+  return read;
 }
 
 }  // namespace tunnelctl::mcp

@@ -245,18 +245,21 @@ void Server::call(Message request, Era era, const Reply& reply) {
   auto work = [tool, arguments = std::move(*arguments)](std::stop_token stop) {
     return tool->call(arguments, std::move(stop));
   };
-  auto report = [this, id = request.id, name = wanted, ended_with, reply](Calls::Ended ended,
-                                                                          Outcome outcome) {
+  auto report = [this, tool, id = request.id, ended_with, reply](Calls::Ended ended, Outcome outcome) {
+    const bool reads = tool->effect == Effect::reads;
+    // A write that was sent may have arrived, and saying it again might do it twice.
     const auto failed = [&](const std::string& why) {
-      return ended_with(id, {.text = name + ": " + why, .failed = true});
+      return ended_with(id, {.text = tool->name + ": " + why +
+                                     (reads ? "" : "; it may have been done: look before saying it again"),
+                             .failed = true});
     };
     switch (ended) {
       case Calls::Ended::done: return reply(ended_with(id, outcome));
       case Calls::Ended::cancelled: return reply(nullptr);
       case Calls::Ended::stopped: return reply(failed("the server ends"));
       case Calls::Ended::late:
-        return reply(failed("gave up after " + std::to_string(options_.calls.deadline.count() / 1000) +
-                            " s; ask for less"));
+        return reply(failed("gave up after " + std::to_string(options_.calls.deadline.count() / 1000) + " s" +
+                            (reads ? "; ask for less" : "")));
     }
   };
   switch (calls_.start(key_of(request.id), std::move(work), std::move(report))) {

@@ -174,27 +174,40 @@ void load_contract(const std::string& named, const fs::path& base, Pack& pack, P
   reader.finish();
 }
 
+namespace {
+
+/// `looked`: where it was looked for before.
+Result<fs::path> shipped(std::string_view name, std::string looked) {
+  std::error_code error;
+  std::string known;
+  if (name.find('/') == std::string_view::npos && name != "." && name != "..") {
+    for (const auto& place : shipped_places()) {
+      const fs::path folder = place / name;
+      if (fs::is_regular_file(folder / "pack.yaml", error)) return folder;
+      looked += (looked.empty() ? "" : ", ") + (folder / "pack.yaml").string();
+      for (const auto& entry : fs::directory_iterator(place, error))
+        if (fs::is_regular_file(entry.path() / "pack.yaml", error))
+          known += (known.empty() ? "" : ", ") + entry.path().filename().string();
+    }
+  }
+  return fail(Error::Kind::not_found, "there is no pack \"" + std::string(name) + "\"" +
+                                          (looked.empty() ? "" : " (looked for " + looked + ")") +
+                                          (known.empty() ? "" : "; shipped: " + known));
+}
+
+}  // namespace
+
 Result<fs::path> find(std::string_view name_or_folder) {
   std::error_code error;
   const fs::path given(name_or_folder);
   if (fs::is_regular_file(given / "pack.yaml", error)) return given;
   if (given.filename() == "pack.yaml" && fs::is_regular_file(given, error))
     return given.has_parent_path() ? given.parent_path() : fs::path(".");
-  std::string looked = (given / "pack.yaml").string();
-  std::string known;
-  if (name_or_folder.find('/') == std::string_view::npos) {
-    for (const auto& place : shipped_places()) {
-      const fs::path folder = place / given;
-      if (fs::is_regular_file(folder / "pack.yaml", error)) return folder;
-      looked += ", " + (folder / "pack.yaml").string();
-      for (const auto& entry : fs::directory_iterator(place, error))
-        if (fs::is_regular_file(entry.path() / "pack.yaml", error))
-          known += (known.empty() ? "" : ", ") + entry.path().filename().string();
-    }
-  }
-  return fail(Error::Kind::not_found, "there is no pack \"" + std::string(name_or_folder) +
-                                          "\" (looked for " + looked + ")" +
-                                          (known.empty() ? "" : "; shipped: " + known));
+  return shipped(name_or_folder, (given / "pack.yaml").string());
+}
+
+Result<fs::path> find_shipped(std::string_view name) {
+  return shipped(name, "");
 }
 
 Result<Pack> load(const fs::path& folder, Problems& problems) {

@@ -194,6 +194,8 @@ struct Pack {
 /// $TUNNELCTL_PACKS, beside the program's source tree and in ../share/tunnelctl/packs of its installation.
 /// Fails with not_found, naming every place it looked in.
 Result<std::filesystem::path> find(std::string_view name_or_folder);
+/// The same for names alone: a folder of that name in the working folder is not looked at.
+Result<std::filesystem::path> find_shipped(std::string_view name);
 
 /// Reads the manifest and every file it names, checking shapes, names, durations, queries, references and
 /// uniqueness; whatever is wrong goes to `problems`, and what could be read is in the answer. Touches no

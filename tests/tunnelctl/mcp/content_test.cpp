@@ -61,8 +61,26 @@ TEST(CallResult, ThatIsTooLargeLosesTheLastItemsOfItsLongestListAndSaysSo) {
   EXPECT_EQ(kept["data"]["series"].back()["number"], count - 1);
   EXPECT_EQ(kept["data"]["few"], Json({1, 2, 3}));
   EXPECT_EQ(result["structuredContent"], kept);
-  EXPECT_EQ(text(result, 1), "truncated: the answer has 15 KiB, the first " + std::to_string(count) +
-                                 " of 1000 items of data.series are shown; to get less: limit");
+  EXPECT_EQ(kept["_truncated"], "truncated: the answer has 15 KiB, the first " + std::to_string(count) +
+                                    " of 1000 items of data.series are shown; to get less: limit");
+  EXPECT_EQ(result["content"].size(), 1U);
+  const auto older = call_result({.text = large.dump()}, 1024, "limit", Structured::unknown);
+  EXPECT_THAT(text(older, 1), HasSubstr("to get less: limit"));
+  EXPECT_FALSE(Json::parse(text(older, 0)).contains("_truncated"));
+}
+
+TEST(CallResult, ThatIsReadAsAStructureAloneHidesNoWarning) {
+  const auto object =
+      call_result({.text = R"({"a": 1})", .notes = "only some"}, 1000, "", Structured::objects);
+  EXPECT_EQ(object["structuredContent"], Json::parse(R"({"a": 1, "_warnings": "only some"})"));
+  EXPECT_EQ(Json::parse(text(object, 0)), object["structuredContent"]);
+  Json many = Json::array();
+  for (int i = 0; i < 1000; ++i) many.push_back(i);
+  for (const auto& outcome : {Outcome{.text = "[1]", .notes = "only some"}, Outcome{.text = many.dump()}}) {
+    const auto list = call_result(outcome, 1000, "", Structured::anything);
+    EXPECT_FALSE(list.contains("structuredContent"));
+    EXPECT_EQ(list["content"].size(), 2U);
+  }
 }
 
 TEST(CallResult, WithoutAListIsCutAsTextBetweenCharacters) {

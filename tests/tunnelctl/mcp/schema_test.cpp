@@ -18,6 +18,7 @@ const Json kSchema = Json::parse(R"({
     "direction": {"type": "string", "enum": ["forward", "backward"]},
     "uids": {"type": "array", "items": {"type": "string"}, "minItems": 1},
     "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+    "tags": {"type": ["object", "array"]},
     "timeRange": {"type": "object", "additionalProperties": false, "required": ["from"],
                   "properties": {"from": {"type": "string"}, "to": {"type": "string"}}}
   }})");
@@ -41,6 +42,11 @@ TEST(Arguments, AreTakenAsTheyCanOnlyBeMeant) {
       {R"({"expr": "up", "labels": {"a": 1}})", R"({"expr": "up", "labels": {"a": "1"}})"},
       {R"({"EXPR": "up", "timerange": {"From": "now"}})", R"({"expr": "up", "timeRange": {"from": "now"}})"},
       {R"({"expr": "up", "limit": null})", R"({"expr": "up"})"},
+      {R"({"expr": "up", "direction": "Forward"})", R"({"expr": "up", "direction": "forward"})"},
+      {R"({"expr": "up", "tags": {"a": 1}})", R"({"expr": "up", "tags": {"a": 1}})"},
+      {R"({"expr": "up", "tags": [{"a": 1}, "b"]})", R"({"expr": "up", "tags": [{"a": 1}, "b"]})"},
+      {R"({"expr": "up", "tags": "[\"b\"]"})", R"({"expr": "up", "tags": ["b"]})"},
+      {R"({"expr": "up", "tags": "b"})", R"({"expr": "up", "tags": ["b"]})"},
   };
   for (const auto& row : rows) {
     SCOPED_TRACE(row.given);
@@ -60,8 +66,8 @@ TEST(Arguments, ThatAreWrongAreNamedWithTheRemedy) {
       {R"({"expr": ""})", "expr must not be empty"},
       {R"({"expr": ["up"]})", "expr must be text, not [\"up\"]"},
       {R"({"expr": "up", "exprs": 1})",
-       "unknown argument \"exprs\"; valid: direction, expr, labels, limit, overwrite, percentile, timeRange, "
-       "uids"},
+       "unknown argument \"exprs\"; valid: direction, expr, labels, limit, overwrite, percentile, tags, "
+       "timeRange, uids"},
       {R"({"expr": "up", "limit": 0})", "limit is 0 but must be from 1 to 100"},
       {R"({"expr": "up", "limit": 101})", "limit is 101 but must be from 1 to 100"},
       {R"({"expr": "up", "limit": 1.5})", "limit must be an integer, not 1.5"},
@@ -80,7 +86,7 @@ TEST(Arguments, ThatAreWrongAreNamedWithTheRemedy) {
       {R"({"expr": "up", "Expr": "down"})", "expr is given twice"},
       {R"({"limit": 0, "x": 1})",
        "limit is 0 but must be from 1 to 100; unknown argument \"x\"; valid: direction, expr, labels, limit, "
-       "overwrite, percentile, timeRange, uids; expr is required"},
+       "overwrite, percentile, tags, timeRange, uids; expr is required"},
   };
   for (const auto& row : rows) {
     SCOPED_TRACE(row.given);

@@ -1,11 +1,16 @@
 #include "tunnelctl/mcp/serve.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <csignal>
+#include <future>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,7 +21,6 @@ namespace tunnelctl::mcp {
 namespace {
 
 using testing::ElementsAre;
-using testing::HasSubstr;
 
 struct Pipe {
   Pipe() { EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0); }
@@ -101,32 +105,89 @@ constexpr const char* kAsk =
     "garbage\n"
     "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/call\",\"params\":{\"name\":\"hello\"}}\n";
 
-TEST(Serve, AnswersAllThatWasAskedBeforeTheEnd) {
-  Pipe pipe;
-  pipe.write(kAsk);
+/// What stands in a pipe that nobody writes to any more.
+std::vector<Json> answers_in(Pipe& pipe) {
   pipe.close();
-  std::ostringstream out;
-  EXPECT_TRUE(serve({}, one_tool(), pipe.ends[0], out, {}));
-  std::istringstream lines(out.str());
+  std::string text;
+  std::array<char, 4096> buffer;
+  for (ssize_t count = 0; (count = ::read(pipe.ends[0], buffer.data(), buffer.size())) > 0;)
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  std::istringstream lines(text);
+  std::vector<Json> answers;
+  for (std::string line; std::getline(lines, line);) answers.push_back(Json::parse(line, nullptr, false));
+  return answers;
+}
+
+TEST(Serve, AnswersAllThatWasAskedBeforeTheEnd) {
+  Pipe in, out;
+  in.write(kAsk);
+  in.close();
+  EXPECT_TRUE(serve({}, one_tool(), in.ends[0], out.ends[1], {}));
   std::vector<Json> ids;
-  for (std::string line; std::getline(lines, line);) ids.push_back(Json::parse(line)["id"]);
+  for (const auto& answer : answers_in(out)) ids.push_back(answer["id"]);
   EXPECT_THAT(ids, ElementsAre(1, nullptr, 2));
 }
 
 TEST(Serve, EndsWhenNobodyReadsItsAnswers) {
-  Pipe pipe;  // stays open
-  pipe.write(kAsk);
-  std::ostringstream out;
-  out.setstate(std::ios::badbit);
-  EXPECT_FALSE(serve({}, one_tool(), pipe.ends[0], out, {}));
+  std::signal(SIGPIPE, SIG_IGN);
+  Pipe in, out;  // the input stays open
+  in.write(kAsk);
+  ::close(std::exchange(out.ends[0], ::open("/dev/null", O_RDONLY | O_CLOEXEC)));
+  EXPECT_FALSE(serve({}, one_tool(), in.ends[0], out.ends[1], {}));
 }
 
 TEST(Serve, EndsWhenItIsTold) {
-  Pipe pipe;
+  Pipe in, out;
   std::stop_source stop;
   stop.request_stop();
-  std::ostringstream out;
-  EXPECT_TRUE(serve({}, one_tool(), pipe.ends[0], out, stop.get_token()));
+  EXPECT_TRUE(serve({}, one_tool(), in.ends[0], out.ends[1], stop.get_token()));
+}
+
+TEST(Serve, EndsWhenItIsToldThoughAnAnswerWaitsForItsReader) {
+  Pipe in, out;
+  // Its reader takes nothing, and what comes is more than a pipe holds.
+  ASSERT_GT(::fcntl(out.ends[1], F_SETPIPE_SZ, 4096), 0);
+  out.write(std::string(4096, ' '));
+  std::string asked =
+      R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}})"
+      "\n";
+  in.write(asked);
+  std::stop_source stop;
+  std::promise<bool> ended;
+  std::thread serving(
+      [&] { ended.set_value(serve({}, one_tool(), in.ends[0], out.ends[1], stop.get_token())); });
+  // What was written was read, so the answer to it is the next thing that is written.
+  for (int left = 1; left > 0; std::this_thread::yield()) ASSERT_EQ(::ioctl(in.ends[0], FIONREAD, &left), 0);
+  stop.request_stop();
+  auto result = ended.get_future();
+  EXPECT_EQ(result.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  in.close();
+  serving.join();
+  EXPECT_TRUE(result.get()) << "that is in order";
+}
+
+TEST(Serve, WritesWholeLinesThroughASmallPipe) {
+  Pipe in, out;
+  ASSERT_GT(::fcntl(out.ends[1], F_SETPIPE_SZ, 4096), 0);
+  std::vector<Tool> tools;
+  tools.push_back(
+      {.name = "hello", .schema = {{"type", "object"}}, .call = [](const Json&, const std::stop_token&) {
+         return Outcome{.text = std::string(60'000, 'x')};
+       }});
+  in.write(kAsk);
+  in.close();
+  std::thread serving([&] {
+    EXPECT_TRUE(serve({}, std::move(tools), in.ends[0], out.ends[1], {}));
+    out.close();
+  });
+  std::string text;
+  std::array<char, 1000> buffer;
+  for (ssize_t count = 0; (count = ::read(out.ends[0], buffer.data(), buffer.size())) > 0;)
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  serving.join();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
+  EXPECT_EQ(Json::parse(text.substr(text.rfind('\n', text.size() - 2)))["result"]["content"][0]["text"],
+            std::string(60'000, 'x'));
 }
 
 }  // namespace

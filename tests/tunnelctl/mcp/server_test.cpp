@@ -9,9 +9,11 @@
 namespace tunnelctl::mcp {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using namespace std::chrono_literals;
 
 /// A server whose answers are kept. `wait` waits until it is stopped, `open` until a test lets it go.
@@ -57,6 +59,12 @@ class McpServer : public testing::Test {
                        begun_.count_up();
                        let_go_.wait_for(1);
                        return Outcome{.text = "opened"};
+                     }});
+    tools.push_back({.name = "read", .schema = nothing, .call = [](const Json&, std::stop_token stop) {
+                       std::mutex mutex;
+                       std::unique_lock lock(mutex);
+                       std::condition_variable_any().wait(lock, stop, [] { return false; });
+                       return Outcome{.text = "stopped", .failed = true};
                      }});
     tools.push_back(
         {.name = "broken", .schema = nothing, .call = [](const Json&, const std::stop_token&) -> Outcome {
@@ -245,7 +253,7 @@ TEST_F(McpServer, ListsItsToolsWithWhatTheyDoToTheWorld) {
   shake_hands();
   const auto result = answer_to(request("tools/list"))["result"];
   EXPECT_EQ(result.size(), 1U);
-  ASSERT_EQ(result["tools"].size(), 4U);
+  ASSERT_EQ(result["tools"].size(), 5U);
   EXPECT_EQ(result["tools"][0]["name"], "echo");
   EXPECT_EQ(result["tools"][0]["description"], "Says it again.");
   EXPECT_EQ(result["tools"][0]["inputSchema"]["required"], Json({"word"}));
@@ -341,6 +349,16 @@ TEST_F(McpServer, AnswersABatchAsOneArrayInTheOneVersionThatHasThem) {
   EXPECT_THAT(said({R"([{"jsonrpc":"2.0","method":"notifications/initialized"}])"}), IsEmpty());
 }
 
+TEST_F(McpServer, RefusesABatchOfMillionsOfMessagesAtOnce) {
+  shake_hands("2025-03-26");
+  std::string many = "[1";
+  for (int i = 0; i < 1'000'000; ++i) many += ",1";
+  const auto answer = answer_to(many + "]");
+  ASSERT_TRUE(answer.is_object()) << "one answer, not a million";
+  EXPECT_EQ(answer["error"]["code"], -32600);
+  EXPECT_THAT(answer["error"]["message"].get<std::string>(), HasSubstr("100 messages at most"));
+}
+
 TEST_F(McpServer, AnswersCallsAsTheyEndAndNotAsTheyCame) {
   shake_hands();
   server_->receive(call("open", "{}", "1"));
@@ -377,8 +395,18 @@ TEST_F(McpServer, GivesUpOnACallThatTakesTooLong) {
   server_->receive(call("wait", "{}", "1"));
   const auto result = next()["result"];
   EXPECT_EQ(result["isError"], true);
-  EXPECT_THAT(result["content"][0]["text"].get<std::string>(), HasSubstr("wait: gave up after"));
+  EXPECT_THAT(result["content"][0]["text"].get<std::string>(),
+              AllOf(HasSubstr("wait: gave up after"), HasSubstr("it may have been done: look before"),
+                    Not(HasSubstr("ask for less"))))
+      << "it writes";
   stopped_.wait_for(1);
+}
+
+TEST_F(McpServer, AsksForLessWhenReadingTookTooLong) {
+  start({.at_once = 1, .deadline = 50ms});
+  shake_hands();
+  server_->receive(call("read", "{}", "1"));
+  EXPECT_EQ(next()["result"]["content"][0]["text"], "read: gave up after 0 s; ask for less");
 }
 
 TEST_F(McpServer, TheDeadlineIsAnsweredEvenWhenTheToolDoesNotStop) {
@@ -414,7 +442,8 @@ TEST_F(McpServer, AnswersWhatItStopsAtItsEnd) {
   server_->finish(0ms);
   const auto result = next()["result"];
   EXPECT_EQ(result["isError"], true);
-  EXPECT_EQ(result["content"][0]["text"], "wait: the server ends");
+  EXPECT_EQ(result["content"][0]["text"],
+            "wait: the server ends; it may have been done: look before saying it again");
   stopped_.wait_for(1);
 }
 
