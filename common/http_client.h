@@ -82,7 +82,11 @@ struct Request {
   std::vector<Header> headers{};  // values are never shown
   /// The same request twice does what it does once. Unset: for GET and HEAD only.
   std::optional<bool> safe_to_repeat{};
+  /// Answering is much work for the server: 503 and 504, which it says when it has too much of that, are not
+  /// asked again.
+  bool heavy = false;
   std::optional<std::chrono::milliseconds> deadline{};  // instead of the client's
+  std::optional<std::size_t> max_body_bytes{};          // instead of the client's
   std::optional<Streaming> streaming{};                 // instead of Response::body
 };
 

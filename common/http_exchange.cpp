@@ -260,7 +260,7 @@ std::size_t Exchange::take_body(char* data, std::size_t size, std::size_t count,
     return exchange.had_enough_ ? 0 : size * count;
   }
   std::string& body = exchange.response_.body;
-  const std::size_t room = exchange.options_->max_body_bytes - body.size();
+  const std::size_t room = exchange.max_body_bytes() - body.size();
   const std::size_t bytes = size * count;
   body.append(data, std::min(bytes, room));
   exchange.body_too_large_ = bytes > room;
@@ -317,6 +317,10 @@ std::string Exchange::host_and_port() const {
   return url_.host + " port " + std::to_string(url_.port);
 }
 
+std::size_t Exchange::max_body_bytes() const {
+  return request_->max_body_bytes.value_or(options_->max_body_bytes);
+}
+
 std::string Exchange::told() const {
   return std::string(trimmed(words_.data()));
 }
@@ -338,7 +342,7 @@ Outcome Exchange::finish(CURLcode code) {
   if (code == CURLE_OK || had_enough_ || (head_done_ && response_.status >= 300)) {
     response_.body_cut = code != CURLE_OK && !had_enough_;
     if (const std::string* type = response_.header("Content-Type")) response_.content_type = *type;
-    const Repeat repeat = repeat_for(response_.status);
+    const Repeat repeat = repeat_for(response_.status, request_->heavy);
     return {std::move(response_), repeat};
   }
   Outcome outcome = failed(code);
@@ -357,8 +361,7 @@ Outcome Exchange::failed(CURLcode code) const {
                nothing_sent() ? Repeat::always : Repeat::if_safe);
   if (plain_refused_) return end(Kind::bad_input, "plain http is allowed to loopback only; use https");
   if (body_too_large_)
-    return end(Kind::bad_input,
-               "the answer is larger than " + std::to_string(options_->max_body_bytes) + " bytes");
+    return end(Kind::bad_input, "the answer is larger than " + std::to_string(max_body_bytes()) + " bytes");
   // What libcurl says of a single line over its own limit.
   const bool huge_line = code == CURLE_OUT_OF_MEMORY;
   if (head_too_large_ || (huge_line && !nothing_sent() && !head_done_)) {

@@ -67,6 +67,7 @@ class Exchange {
   Outcome tls_failed(Repeat repeat) const;
   Error error(Error::Kind kind, std::string cause) const;
   std::string host_and_port() const;
+  std::size_t max_body_bytes() const;
   std::string told() const;
 
   CURL* easy_;

@@ -10,9 +10,10 @@ namespace http {
 
 using std::chrono::milliseconds;
 
-Repeat repeat_for(unsigned status) {
+Repeat repeat_for(unsigned status, bool heavy) {
   if (status == 429) return Repeat::always;
-  if (status == 502 || status == 503 || status == 504) return Repeat::if_safe;
+  if (status == 502) return Repeat::if_safe;
+  if (status == 503 || status == 504) return heavy ? Repeat::never : Repeat::if_safe;
   return Repeat::never;
 }
 

@@ -24,8 +24,8 @@ enum class Repeat {
 };
 
 /// Whether a status asks for another attempt: 429 (nothing was done) for every request; 502, 503 and
-/// 504 for those that are safe to repeat.
-Repeat repeat_for(unsigned status);
+/// 504 for those that are safe to repeat; of `heavy` ones only 502.
+Repeat repeat_for(unsigned status, bool heavy = false);
 
 /// The pause after the attempt-th attempt (from 1). `random` is evenly drawn from [0, 1).
 /// nullopt: the server asks for longer than is allowed.

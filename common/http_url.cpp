@@ -71,7 +71,7 @@ Result<Url> parse_url(std::string_view text) {
 }
 
 std::string shown_url(std::string_view url) {
-  std::string out(url.substr(0, url.find('?')));
+  std::string out(url.substr(0, url.find_first_of("?#")));
   const std::size_t start = out.find("://") == std::string::npos ? 0 : out.find("://") + 3;
   const std::size_t at = out.substr(0, out.find('/', start)).rfind('@');
   if (at != std::string::npos && at >= start) out.replace(start, at - start, "***");

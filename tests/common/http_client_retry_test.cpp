@@ -65,6 +65,17 @@ TEST(HttpClientRetry, HandsOverTheLastAnswer) {
   EXPECT_EQ(server.seen().size(), 4U);
 }
 
+TEST(HttpClientRetry, AsksNoServerTwiceForMoreThanItCanDo) {
+  LoopbackServer server(http_answer(503, "busy"));
+  const auto got = send({.url = server.url(), .heavy = true});
+  ASSERT_TRUE(got);
+  EXPECT_EQ(got->status, 503U);
+  EXPECT_EQ(got->attempts, 1U);
+  LoopbackServer gone("", Then::close);
+  ASSERT_FALSE(send({.url = gone.url(), .heavy = true}));
+  EXPECT_EQ(gone.seen().size(), 4U) << "a lost connection is none of that";
+}
+
 TEST(HttpClientRetry, SaysHowOftenItHasTried) {
   LoopbackServer server("", Then::close);
   const auto got = send({.url = server.url()});

@@ -12,6 +12,9 @@ TEST(HttpRetry, RepeatsWhatTheStatusAllows) {
   for (const unsigned status : {502U, 503U, 504U}) EXPECT_EQ(http::repeat_for(status), Repeat::if_safe);
   for (const unsigned status : {200U, 304U, 400U, 412U, 500U, 501U})
     EXPECT_EQ(http::repeat_for(status), Repeat::never) << status;
+  EXPECT_EQ(http::repeat_for(429, true), Repeat::always);
+  EXPECT_EQ(http::repeat_for(502, true), Repeat::if_safe);
+  for (const unsigned status : {503U, 504U}) EXPECT_EQ(http::repeat_for(status, true), Repeat::never);
 }
 
 TEST(HttpRetry, DoublesItsPausesUpToTheLongest) {

@@ -68,6 +68,7 @@ TEST(HttpUrl, RefusesUrlsItCannotMean) {
 
 TEST(HttpUrl, ShowsNoSecrets) {
   EXPECT_EQ(shown_url("https://user:pass@a/b@c?token=d"), "https://***@a/b@c");
+  EXPECT_EQ(shown_url("https://a/b#access_token=d"), "https://a/b");
   EXPECT_EQ(shown_url("user@a"), "***@a");
   EXPECT_EQ(shown_url("https://a/\r\n"), "https://a/??");
   EXPECT_EQ(shown_url("https://" + std::string(300, 'a')), "https://" + std::string(248, 'a') + "...");

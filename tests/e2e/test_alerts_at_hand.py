@@ -144,6 +144,25 @@ def test_how_long_is_said_once(tunnelctl):
     silence(tunnelctl, "list", "--state", "sideways").expect(USAGE)
 
 
+def test_labels_whose_names_need_quotes_are_silenced(tunnelctl, grafana_double, label):
+    made = asjson(silence(tunnelctl, "create", "--matcher", label, "--matcher", '"service name"=api',
+                          "--output", "json"))
+    assert '"service name"="api"' in [one["text"] for one in made["matchers"]]
+    asked = [entry["query"] for entry in grafana_double.log() if entry["path"].endswith("/alerts")][-1]
+    assert "%22service%20name%22%3D%22api%22" in asked
+    silence(tunnelctl, "expire", made["id"]).expect(OK)
+
+
+def test_a_silence_is_shown_though_its_alerts_cannot_be_read(tunnelctl, grafana_double, label):
+    id_ = silence(tunnelctl, "create", "--matcher", label).expect(OK).out.strip()
+    grafana_double.fault(path="/api/v2/alerts", status=500, answer='{"message": "no alerts today"}')
+    ended = silence(tunnelctl, "show", id_, "--output", "json").expect(OK)
+    assert ended.json()["state"] == "active" and ended.json()["alerts"] is None
+    assert "which alerts it silences is not known" in ended.err and "no alerts today" in ended.err
+    grafana_double.no_faults()
+    silence(tunnelctl, "expire", id_).expect(OK)
+
+
 # Of Grafana's own ---------------------------------------------------------------------------------------
 
 
@@ -215,6 +234,20 @@ def test_a_silence_really_silences(tunnelctl, alertmanager, unique):
 def test_an_alertmanager_that_is_not_there_is_unavailable(tunnelctl):
     ended = silence(tunnelctl, "list", "--alertmanager-url", "http://127.0.0.1:9").expect(UNAVAILABLE)
     assert "127.0.0.1:9/api/v2/silences" in ended.err
+
+
+def test_plain_http_to_another_machine_is_refused_for_what_it_is(tunnelctl):
+    url = ("--alertmanager-url", "http://alertmanager.example:9093")
+    bare = silence(tunnelctl, "list", *url).expect(CONFIG)
+    assert "is plain http to another machine" in bare.err and "--allow-plain-http" in bare.err
+    (tunnelctl.directory / "am.token").write_text("am-secret-token\n")
+    with_token = silence(tunnelctl, "list", *url, "--alertmanager-token-file", "am.token").expect(CONFIG)
+    assert "would send the token unprotected" in with_token.err
+
+
+def test_a_certificate_that_is_not_trusted_names_the_option(tunnelctl, tunneld):
+    ended = silence(tunnelctl, "list", "--alertmanager-url", f"https://127.0.0.1:{tunneld.port}").expect(DENIED)
+    assert "--ca-file" in ended.err, ended
 
 
 def test_the_alertmanagers_token_never_goes_to_grafana(tunnelctl, grafana_double, new_directory):

@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 
 from callers.raw_http import RawHttp, request
-from programs.tunneld import REPOSITORY
+from programs.tunnelctl import OK, Tunnelctl
+from programs.tunneld import REPOSITORY, binary
 
 PAGES = REPOSITORY / "docs" / "errors"
 SECTIONS = ["What the caller sees", "Likely causes", "What to check", "How to see that it is fixed"]
@@ -70,3 +72,44 @@ def test_every_link_of_the_troubleshooting_page_leads_somewhere():
 def test_the_troubleshooting_page_links_every_error_page():
     text = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
     assert [page.stem for page in PAGES.glob("*.md") if f"errors/{page.name}" not in text] == []
+
+
+# Configuration ----------------------------------------------------------------------------------------
+
+#: By its first key whose it is, where it is not tunnelctl's.
+TUNNELDS = {"listen", "tracing"}
+OF_OTHERS = {"scrape_configs", "receivers", "expr"}
+
+
+def configurations():
+    """(page and line, YAML) of each block that people are to copy, the files that a shell makes too."""
+    for page in sorted((REPOSITORY / "docs").rglob("*.md")):
+        text = page.read_text()
+        for block in re.finditer(r"^```yaml\n(.*?)^```|^cat > \S*\.yaml <<'END'\n(.*?)^END$", text, re.S | re.M):
+            yield f"{page.name}:{text[:block.start()].count(chr(10)) + 1}", block[1] or block[2]
+
+
+@pytest.mark.parametrize("yaml", [pytest.param(yaml, id=name) for name, yaml in configurations()])
+def test_every_configuration_in_the_documents_loads(new_directory, yaml):
+    key = re.match(r"(\w+):", yaml)[1]
+    if key in OF_OTHERS:
+        return
+    directory = new_directory("documents")
+    directory.mkdir()
+    path = directory / "config.yaml"
+    path.write_text(yaml)
+    if key in TUNNELDS:
+        checked = subprocess.run([binary(), "check-config", "--config", path], capture_output=True, text=True,
+                                 env={"HOME": str(directory), "STATE_DIRECTORY": str(directory)}, timeout=30)
+        assert checked.returncode == 0, checked.stderr
+        return
+    ctl = Tunnelctl(directory, {"TUNNELCTL_CONFIG": str(path)})
+    found = ctl.run("config", "contexts", "--output", "json").expect(OK).json()
+    if "\ncontexts:" in yaml:
+        contexts = found["contexts"] if isinstance(found, dict) else found
+        assert [one["name"] for one in contexts if one["current"]] != []
+
+
+def test_there_are_configurations_in_the_documents():
+    names = [name.split(":")[0] for name, _ in configurations()]
+    assert {"oncall.md", "monitoring.md", "configuration.md", "incidents.md"} <= set(names)

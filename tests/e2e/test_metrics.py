@@ -4,7 +4,10 @@ import csv
 import http.server
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,6 +16,7 @@ import pytest
 from programs.loopback import wait_until
 from programs.prometheus import Prometheus
 from programs.tunnelctl import BAD_INPUT, CONFIG, DENIED, FAILED, OK, UNAVAILABLE, Tunnelctl
+from programs.tunneld import is_sanitized
 
 UID = "e2e-metrics"
 
@@ -61,11 +65,14 @@ class Shop:
 
 
 class Answers:
-    """An HTTP server that says the same to everybody."""
+    """An HTTP server that says the same to everybody; `heads` are what it was asked with."""
 
     def __init__(self, status, kind, body):
+        heads = self.heads = []
+
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                heads.append(dict(self.headers))
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
@@ -95,6 +102,7 @@ def answers():
         made.append(Answers(status, kind, body))
         return made[-1].url
 
+    make.made = made
     yield make
     for one in made:
         one.server.shutdown()
@@ -111,6 +119,13 @@ def prometheus(new_directory):
     yield server
     server.stop()
     shop.close()
+
+
+def configure(ctl, *contexts):
+    """The configuration file of whoever runs it; the first context is the current one."""
+    config = ctl.directory / ".config" / "tunnelctl" / "config.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(json.dumps({"current": contexts[0]["name"], "contexts": contexts}))
 
 
 @pytest.fixture
@@ -335,11 +350,56 @@ def test_a_data_source_that_is_a_web_page(grafana, viewer, answers):
     assert "/api/datasources/uid/e2e-page/resources/api/v1/query: answered with a web page, text/html" in ended.err
 
 
+def samples(series, points):
+    """A range's answer with so many of them, as Prometheus writes it; about 27 bytes each."""
+    start = 1_700_000_000
+    values = ",".join('[%d.123,"%.3f"]' % (start + 15 * i, i % 997 + 0.125) for i in range(points))
+    return ('{"status":"success","data":{"resultType":"matrix","result":['
+            + ",".join('{"metric":{"n":"%d"},"values":[%s]}' % (n, values) for n in range(series))
+            + "]}}").encode()
+
+
+def alone(ctl, *arguments):
+    """(status, samples in its JSON, stderr, peak bytes). The kernel counts what the parent has in a child's peak: a
+    small one runs it, and the output goes to a file."""
+    runs = ("import os, subprocess, sys\n"
+            "child = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], 'w'), stdin=subprocess.DEVNULL)\n"
+            "_, status, usage = os.wait4(child.pid, 0)\n"
+            "print(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)\n")
+    out = ctl.directory / "out.json"
+    ended = subprocess.run([sys.executable, "-c", runs, out, ctl.program(), *arguments], capture_output=True, text=True,
+                           env={"PATH": os.environ["PATH"], "HOME": str(ctl.directory), **ctl.environment}, timeout=120)
+    code, peak = ended.stdout.split()
+    with open(out) as lines:
+        return int(code), sum('"time": "' in line for line in lines), ended.stderr, int(peak)
+
+
+@pytest.mark.skipif(is_sanitized(), reason="a sanitizer takes memory of its own")
+@pytest.mark.parametrize("series, points", [(60, 10_000), (1, 600_000)], ids=["many", "one"])
+def test_a_large_answer_takes_little_more_memory_than_it_must(grafana, answers, new_directory, series, points):
+    body = samples(series, points)
+    url = answers(200, "application/json", body)
+    grafana.add_datasource("e2e-large", "prometheus", url)
+    query = ("range", "x", "--from", "1700000000", "--to", "1700150000", "--step", "15s", "-o", "json")
+    for ctl, source in ((Tunnelctl(new_directory("tunnelctl")), ("--prometheus-url", url)),
+                        (of_role(grafana, new_directory("tunnelctl")), ("--datasource", "e2e-large"))):
+        code, count, _, peak = alone(ctl, "metrics", *query, *source)
+        assert (code, count) == (OK, series * points)
+        assert peak < 10 * len(body), f"{peak / len(body):.1f} times as much, {source[0]}"
+
+
+def test_a_huge_answer_through_grafana_is_refused_too(grafana, viewer, answers):
+    huge = answers(200, "application/json", b'{"status":"success","data":[' + b" " * (65 * 1024 * 1024) + b"]}")
+    grafana.add_datasource("e2e-huge", "prometheus", huge)
+    ended = viewer("query", "up", "--datasource", "e2e-huge").expect(BAD_INPUT)
+    assert "larger than 67108864 bytes" in ended.err and "; ask for a shorter time, a longer --step" in ended.err
+
+
 def test_a_huge_answer_is_refused(answers, new_directory):
     huge = answers(200, "application/json", b'{"status":"success","data":[' + b" " * (65 * 1024 * 1024) + b"]}")
-    ended = Tunnelctl(new_directory("tunnelctl")).run("metrics", "labels", "--prometheus-url", huge)
-    assert "/api/v1/labels: " in ended.expect(BAD_INPUT).err and "67108864 bytes" in ended.err
-    assert ended.peak_bytes < 300 * 1024 * 1024
+    code, _, err, peak = alone(Tunnelctl(new_directory("tunnelctl")), "metrics", "labels", "--prometheus-url", huge)
+    assert code == BAD_INPUT and "/api/v1/labels: " in err and "67108864 bytes" in err
+    assert peak < 300 * 1024 * 1024
 
 
 def test_nobody_there_or_nobody_named(new_directory):
@@ -358,6 +418,44 @@ def test_a_token_goes_to_the_server_it_was_set_for(new_directory, prometheus, an
     refused = answers(401, "text/plain", b"Unauthorized")
     ended = ctl.run("metrics", "query", "up", "--prometheus-url", refused).expect(DENIED)
     assert "the credentials are not accepted: check PROMETHEUS_TOKEN_FILE" in ended.err
+    # Named by hand beside a variable it is the server that the variable's token is for. A context's is not.
+    assert answers.made[-1].heads[-1]["Authorization"] == "Bearer abc"
+    configure(ctl, {"name": "prod", "prometheus_url": refused},
+              {"name": "own", "prometheus_url": refused, "prometheus_token_file": "~/own"})
+    ended = ctl.run("metrics", "query", "up", "--context", "prod").expect(DENIED)
+    assert "no credentials were sent: set prometheus_token_file" in ended.err
+    assert "Authorization" not in answers.made[-1].heads[-1]
+    (ctl.directory / "own").write_text("of-the-context\n")
+    ctl.run("metrics", "query", "up", "--context", "own").expect(DENIED)
+    assert answers.made[-1].heads[-1]["Authorization"] == "Bearer of-the-context"
+
+
+def test_a_context_s_secrets_stay_with_its_grafana(new_directory, answers):
+    home = answers(403, "application/json", b"{}")
+    other = answers(403, "application/json", b"{}")
+    ctl = Tunnelctl(new_directory("tunnelctl"), secrets=["of-prod"])
+    (ctl.directory / "token").write_text("of-prod\n")
+    configure(ctl, {"name": "prod", "grafana_url": home, "token_file": "~/token", "headers": ["X-Access: of-prod"]})
+    ctl.run("metrics", "query", "up", "--context", "prod").expect(DENIED)
+    ctl.run("metrics", "query", "up", "--context", "prod", "--grafana-url", other).expect(DENIED)
+    (to_home, to_other) = (one.heads for one in answers.made)
+    assert to_home[0]["Authorization"] == "Bearer of-prod" and to_home[0]["X-Access"] == "of-prod"
+    assert to_other and "of-prod" not in str(to_other)
+
+
+def test_a_context_without_a_grafana_needs_none(new_directory, prometheus):
+    ctl = Tunnelctl(new_directory("tunnelctl"), {"GRAFANA_URL": "http://127.0.0.1:9"})
+    configure(ctl, {"name": "straight", "prometheus_url": prometheus.url})
+    found = ctl.run("metrics", "query", "up", "--context", "straight", "-o", "json").expect(OK).json()
+    assert found["source"] == prometheus.url
+
+
+def test_plain_http_to_another_machine_must_be_allowed(new_directory):
+    ctl = Tunnelctl(new_directory("tunnelctl"))
+    configure(ctl, {"name": "prod", "prometheus_url": "http://192.0.2.1:9090"})
+    ended = ctl.run("metrics", "query", "up", "--context", "prod").expect(CONFIG)
+    assert "prometheus_url: http://192.0.2.1:9090: would send" in ended.err
+    assert "--allow-plain-http" in ended.err and "allow_plain_http: true" in ended.err
 
 
 # Through Grafana --------------------------------------------------------------------------------------
@@ -430,11 +528,26 @@ def test_a_grafana_without_a_prometheus(grafana_double, new_directory):
     assert "has no data source of type prometheus" in ended.err and "--prometheus-url" in ended.err
 
 
+def test_a_grafana_without_a_prometheus_leaves_the_context_s_own(grafana_double, new_directory, prometheus):
+    grafana_double.add_datasource("e2e-victoria", "victoriametrics-metrics-datasource", "http://127.0.0.1:9")
+    ctl = Tunnelctl(new_directory("tunnelctl"))
+    (ctl.directory / "token").write_text(grafana_double.tokens["admin"])
+    grafana = {"name": "prod", "grafana_url": grafana_double.url, "token_file": "~/token"}
+    configure(ctl, grafana)
+    ended = ctl.run("metrics", "query", "up", "--context", "prod").expect(FAILED)
+    assert "ask it with: tunnelctl datasource query e2e-victoria" in ended.err and "--prometheus-url" in ended.err
+    ended = ctl.run("metrics", "query", "up", "--context", "prod", "--datasource", "e2e-victoria").expect(BAD_INPUT)
+    assert "ask it with: tunnelctl datasource query e2e-victoria" in ended.err
+    configure(ctl, {**grafana, "prometheus_url": prometheus.url})
+    ended = ctl.run("metrics", "query", "shop_orders_total", "--context", "prod").expect(OK)
+    assert f"asking prometheus_url itself: {prometheus.url}" in ended.err and "2 series" in ended.err
+    # A Grafana that does not answer is a failure, not a reason to ask another server.
+    configure(ctl, {**grafana, "grafana_url": "http://127.0.0.1:9", "prometheus_url": prometheus.url})
+    ctl.run("metrics", "query", "up", "--context", "prod", "--timeout", "2").expect(UNAVAILABLE)
+
+
 def test_a_read_only_context_may_ask(grafana, new_directory):
     ctl = Tunnelctl(new_directory("tunnelctl"), secrets=[grafana.tokens["viewer"]])
     (ctl.directory / "token").write_text(grafana.tokens["viewer"])
-    config = ctl.directory / ".config" / "tunnelctl" / "config.yaml"
-    config.parent.mkdir(parents=True)
-    config.write_text(json.dumps({"current": "prod", "contexts": [
-        {"name": "prod", "grafana_url": grafana.url, "token_file": "~/token", "read_only": True}]}))
+    configure(ctl, {"name": "prod", "grafana_url": grafana.url, "token_file": "~/token", "read_only": True})
     assert "2 series" in ctl.run("metrics", "query", "shop_orders_total").expect(OK).err

@@ -349,6 +349,24 @@ def test_another_route_is_tried_where_one_is_closed(double, tunnelctl, kind, ref
     assert [route["status"] for route in found["tried"]] == [403] * len(refused) + [200]
 
 
+def test_a_check_says_which_verbs_work_where_only_queries_are_open(double, tunnelctl):
+    double.add_datasource("e2e-source", "prometheus", "http://127.0.0.1:9")
+    double.fault(path="/health$|/resources/|/proxy/", status=403, answer={"message": "closed"})
+    double.fault(path="/api/ds/query", status=200, answer={"results": {}})
+    message = asjson(tunnelctl.run("datasource", "check", "--output", "json"))["datasources"][0]["message"]
+    assert "by the route query alone: tunnelctl datasource query works, tunnelctl metrics does not" in message
+
+
+@pytest.mark.parametrize("status", [404, 501])
+def test_a_check_goes_by_what_queries_go_by(double, tunnelctl, status):
+    double.add_datasource("e2e-source", "prometheus", "http://127.0.0.1:9")
+    double.fault(path="/health$", status=status, answer={"message": "no such"})
+    double.fault(path="/resources/", status=status, answer={"message": "no such"})
+    double.fault(path="/proxy/|/api/ds/query", status=200, answer={"status": "success", "data": []})
+    ended = tunnelctl.run("datasource", "check", "e2e-source", "--output", "json").expect(FAILED)
+    assert [route["route"] for route in ended.json()["datasources"][0]["tried"]] == ["health", "resources"]
+
+
 def test_a_check_names_each_route_that_failed(double, tunnelctl):
     double.add_datasource("e2e-source", "prometheus", "http://127.0.0.1:9")
     double.fault(path="/health$|/resources/|/proxy/|/ds/query", status=403, answer={"message": "closed"})

@@ -14,6 +14,7 @@ struct Api {
   std::vector<std::string> headers;
 };
 
+constexpr const char* kSecrets[] = {"authorization", "proxy-authorization", "cookie"};
 constexpr const char* kMethods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
 
 /// "api /api/org" reads; "api POST /api/..." does what it says.
@@ -53,6 +54,14 @@ Result<grafana::Call> call_of(const Api& options) {
     const auto colon = line.find(':');
     if (colon == std::string::npos || colon == 0)
       return fail(Error::Kind::bad_input, "--header: must read \"Name: value\"");
+    auto name = line.substr(0, colon);
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (std::find(std::begin(kSecrets), std::end(kSecrets), name) != std::end(kSecrets))
+      return fail(Error::Kind::bad_input,
+                  "--header: " + line.substr(0, colon) +
+                      " is a secret, and every user of this machine can read a command line; set "
+                      "GRAFANA_SERVICE_ACCOUNT_TOKEN or --token-file, or GRAFANA_EXTRA_HEADERS");
     const auto value = line.find_first_not_of(' ', colon + 1);
     call.headers.emplace_back(line.substr(0, colon), value == std::string::npos ? "" : line.substr(value));
   }
@@ -72,12 +81,9 @@ Result<ExitStatus> run(const Api& options, Session& session) {
   const auto answer = server->call(*call);
   if (!answer) return tl::unexpected(answer.error());
   if (!answer->ok()) {
-    auto error = server->error(*call, *answer);
-    // A redirect, e.g. to the login page, is no answer either.
-    if (answer->status < 400) error.kind = Error::Kind::unavailable;
     // What the server says at length is for whoever debugs it.
     if (session.json() && !answer->json.is_null()) session.out << pretty(answer->json);
-    return tl::unexpected(std::move(error));
+    return tl::unexpected(server->error(*call, *answer));
   }
   const auto first = answer->text.find_first_not_of(" \t\r\n");
   if (answer->content_type.find("html") != std::string::npos ||

@@ -1,5 +1,7 @@
+#include <optional>
 #include <ostream>
 
+#include "tunnelctl/commands/csv.h"
 #include "tunnelctl/commands/datasource_verbs.h"
 #include "tunnelctl/commands/moments.h"
 #include "tunnelctl/commands/verbs.h"
@@ -13,7 +15,7 @@ namespace {
 struct DatasourceQuery {
   std::string source, from = "now-1h", to = "now";
   std::vector<std::string> queries;
-  std::size_t limit = 100;
+  std::optional<std::size_t> limit;
   bool csv = false, executed = false;
 };
 
@@ -39,14 +41,6 @@ std::string cell(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-/// RFC 4180. What a spreadsheet would run as a formula is quoted like the rest: the file is data.
-std::string quoted(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string result = "\"";
-  for (const char c : text) result += c == '"' ? "\"\"" : std::string(1, c);
-  return result + "\"";
-}
-
 std::size_t shown_rows(const grafana::Frame& frame, std::size_t limit) {
   return limit == 0 ? frame.rows() : std::min(limit, frame.rows());
 }
@@ -64,17 +58,18 @@ Json described(const grafana::Frame& frame, std::size_t limit) {
           {"columns", std::move(columns)}, {"notices", frame.notices}};
 }
 
-void print_csv(const grafana::Frame& frame, std::size_t limit, std::ostream& out) {
+void print_csv(const grafana::Frame& frame, std::size_t limit, const Session& session) {
   std::string line;
-  for (const auto& one : frame.columns) line += (line.empty() ? "" : ",") + quoted(one.heading());
-  out << line << '\n';
+  for (std::size_t i = 0; i < frame.columns.size(); ++i)
+    line += (i == 0 ? "" : ",") + csv_field(frame.columns[i].heading(), session);
+  session.out << line << kCsvEnd;
   for (std::size_t row = 0; row < shown_rows(frame, limit); ++row) {
     line.clear();
     for (std::size_t i = 0; i < frame.columns.size(); ++i) {
       const auto& values = frame.columns[i].values;
-      line += (i == 0 ? "" : ",") + (row < values.size() ? quoted(cell(values[row])) : "");
+      line += (i == 0 ? "" : ",") + (row < values.size() ? csv_field(cell(values[row]), session) : "");
     }
-    out << line << '\n';
+    session.out << line << kCsvEnd;
   }
 }
 
@@ -104,23 +99,24 @@ Result<ExitStatus> run(const DatasourceQuery& options, Session& session) {
   if (!source) return tl::unexpected(source.error());
   const auto result = grafana::query(*server, *source, *queries, *range);
   if (!result) return tl::unexpected(result.error());
+  const std::size_t limit = options.limit.value_or(options.csv ? 0 : 100);
   std::size_t rows = 0, shown = 0;
   Json frames = Json::array();
   bool first = true;
   for (const auto& frame : result->frames) {
     rows += frame.rows();
-    shown += shown_rows(frame, options.limit);
+    shown += shown_rows(frame, limit);
     if (session.json()) {
-      frames.push_back(described(frame, options.limit));
+      frames.push_back(described(frame, limit));
       continue;
     }
     if (frame.columns.empty()) continue;
     if (!first) session.out << '\n';
     first = false;
     if (options.csv)
-      print_csv(frame, options.limit, session.out);
+      print_csv(frame, limit, session);
     else
-      print_text(frame, options.limit, session.out);
+      print_text(frame, limit, session.out);
     for (const auto& notice : frame.notices) session.warn(frame.ref_id + ": " + terminal::harmless(notice));
   }
   if (session.json()) {
@@ -164,9 +160,9 @@ void add_datasource_query(CLI::App& datasource, Chosen& chosen) {
       ->type_name("JSON|FILE");
   verb.add_option("--from", options->from, "from when")->type_name("TIME")->capture_default_str();
   verb.add_option("--to", options->to, "until when")->type_name("TIME")->capture_default_str();
-  verb.add_option("--limit", options->limit, "how many rows of each frame to show at most; 0: all")
-      ->type_name("NUMBER")
-      ->capture_default_str();
+  verb.add_option("--limit", options->limit,
+                  "how many rows of each frame to show at most; 0: all; without it 100, all as CSV")
+      ->type_name("NUMBER");
   verb.add_flag("--csv", options->csv, "as comma-separated values, the frames one after another");
   verb.add_flag("--executed", options->executed, "also what the data source was asked, where it says so");
 }

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "tunnelctl/commands/csv.h"
 #include "tunnelctl/terminal/chart.h"
 #include "tunnelctl/terminal/table.h"
 #include "tunnelctl/times/moment.h"
@@ -58,26 +59,39 @@ std::size_t shown_of(const Data& data, const SeriesView& view, const Session& se
 }
 
 /// One line for each sample; the labels are columns, those of all series together.
-void print_csv(const Data& data, std::size_t shown, std::ostream& out) {
+void print_csv(const Data& data, std::size_t shown, const Session& session) {
+  std::ostream& out = session.out;
   std::set<std::string> labels;
   for (std::size_t i = 0; i < shown; ++i)
     for (const auto& [name, value] : data.series[i].labels) labels.insert(name);
   out << "time";
-  for (const auto& name : labels) out << ',' << csv_field(name);
-  out << ",value\r\n";
+  for (const auto& name : labels) {
+    std::string column = name;
+    while (column == "time" || column == "value" || (column != name && labels.contains(column)))
+      column.insert(0, "label_");
+    out << ',' << csv_field(column, session);
+  }
+  out << ",value" << kCsvEnd;
   for (std::size_t i = 0; i < shown; ++i) {
     const auto& series = data.series[i];
     std::string between;
     for (const auto& name : labels) {
       const auto found = series.labels.find(name);
-      between += "," + (found == series.labels.end() ? "" : csv_field(found->second));
+      between += "," + (found == series.labels.end() ? "" : csv_field(found->second, session));
     }
     for (const auto& sample : series.samples)
-      out << times::text(sample.at) << between << ',' << value_text(sample.value) << "\r\n";
+      out << times::text(sample.at) << between << ',' << value_text(sample.value) << kCsvEnd;
     for (const auto& line : series.lines)
       out << times::text(std::chrono::floor<std::chrono::milliseconds>(line.at)) << between << ','
-          << csv_field(line.text) << "\r\n";
+          << csv_field(line.text, session) << kCsvEnd;
   }
+  std::size_t histograms = 0;
+  for (std::size_t i = 0; i < shown; ++i) histograms += data.series[i].histograms;
+  if (histograms > 0)
+    session.say(
+        "left out: " + std::to_string(histograms) +
+        (histograms == 1 ? " sample that is a native histogram" : " samples that are native histograms") +
+        "; tunnelctl metrics histogram, or histogram_quantile(), makes numbers of them");
 }
 
 /// One value for each step, NaN where there is none.
@@ -110,27 +124,40 @@ Summary summary_of(const std::vector<double>& values) {
   return result;
 }
 
+/// Whether the series ended before the last point of that time.
+bool ended(const Series& series, const prometheus::Range& range) {
+  const auto last = range.from + (range.to - range.from) / range.step * range.step;
+  return !series.samples.empty() && series.histograms == 0 &&
+         series.samples.back().at + range.step / 2 < last;
+}
+
 std::string last_of(const Series& series) {
   if (!series.samples.empty()) return value_text(series.samples.back().value);
   return series.histograms > 0 ? "histogram" : "-";
 }
 
 void print_summaries(const Data& data, const std::vector<std::vector<double>>& values,
-                     const std::vector<std::string>& marks, Session& session) {
+                     const prometheus::Range& range, const std::vector<std::string>& marks,
+                     Session& session) {
   std::vector<std::vector<std::string>> rows;
+  bool any_ended = false;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto about = summary_of(values[i]);
+    const bool over = ended(data.series[i], range);
+    any_ended = any_ended || over;
     const auto number = [&](double value) { return about.count == 0 ? "-" : terminal::compact(value); };
     std::vector<std::string> row;
     if (!marks.empty()) row.push_back(marks[i]);
     row.insert(row.end(), {terminal::sparkline(values[i], kSpark, glyphs(session)), number(about.low),
                            number(about.sum / static_cast<double>(std::max<std::size_t>(about.count, 1))),
-                           number(about.high), last_of(data.series[i]), series_name(data.series[i].labels)});
+                           number(about.high), last_of(data.series[i]) + (over ? "*" : ""),
+                           series_name(data.series[i].labels)});
     rows.push_back(std::move(row));
   }
   std::vector<std::string> heading = {"GRAPH", "MIN", "MEAN", "MAX", "LAST", "SERIES"};
   if (!marks.empty()) heading.insert(heading.begin(), "");
   terminal::print_table(session.out, heading, rows);
+  if (any_ended) session.say("* the series has nothing at the end of that time: its LAST is older");
 }
 
 void print_chart(const Data& data, const std::vector<std::vector<double>>& values,
@@ -162,7 +189,7 @@ void print_chart(const Data& data, const std::vector<std::vector<double>>& value
   for (std::size_t i = 0; i < values.size() && values.size() > 1; ++i)
     marks.push_back(
         terminal::paint(letters ? std::string(1, terminal::mark_of(i)) : "■", colour(i), session.coloured()));
-  print_summaries(data, values, marks, session);
+  print_summaries(data, values, range, marks, session);
 }
 
 void say_rest(const Data& data, std::size_t shown, std::string_view hint, const Session& session) {
@@ -173,10 +200,56 @@ void say_rest(const Data& data, std::size_t shown, std::string_view hint, const 
     say_shown_of(session, shown, data.series.size(), "series");
 }
 
-Json joined(const Json& about, const Data& data, std::size_t shown) {
+/// `json` as pretty() writes it, indented; in its empty list `key`, if it has one, what `item` prints,
+/// `count` times.
+template <class Item>
+void print_filled(const Json& json, const std::string& key, std::size_t count, const std::string& indent,
+                  const Item& item, std::ostream& out) {
+  std::string text;
+  for (const char c : json.dump(2, ' ', false, Json::error_handler_t::replace))
+    text += c == '\n' ? "\n" + indent : std::string(1, c);
+  // No text inside holds a line break as it is, so that there is one such place.
+  const std::string begins = "\n" + indent + "  \"" + key + "\": [";
+  const auto found = text.find(begins);
+  const auto here = found == std::string::npos ? text.size() : found + begins.size();
+  out << std::string_view(text).substr(0, here);
+  for (std::size_t i = 0; i < count; ++i) {
+    out << (i == 0 ? "\n" : ",\n") << indent << "    ";
+    item(i);
+  }
+  if (count > 0) out << '\n' << indent << "  ";
+  out << std::string_view(text).substr(here);
+}
+
+void print_series(const Series& series, const std::string& type, std::ostream& out) {
+  const std::string indent = "    ", inside = "\n" + indent + "      ";
+  Json json{{"labels", series.labels}};
+  if (series.histograms > 0) json["histograms"] = series.histograms;
+  if (type == "string")
+    json["text"] = series.lines.empty() ? "" : series.lines.front().text;
+  else
+    json["samples"] = Json::array();
+  print_filled(
+      json, "samples", type == "string" ? 0 : series.samples.size(), indent,
+      [&](std::size_t i) {
+        const auto& sample = series.samples[i];
+        out << '{' << inside << "\"time\": \"" << times::text(sample.at) << "\"," << inside
+            << "\"value\": " << value_json(sample.value) << '\n'
+            << indent << "    }";
+      },
+      out);
+}
+
+void print_json(const Json& about, const Data& data, std::size_t shown, std::ostream& out) {
   Json json = about.is_object() ? about : Json::object();
-  json.update(to_json(data, shown));
-  return json;
+  json.update({{"type", data.type},
+               {"series", Json::array()},
+               {"shown", shown},
+               {"total", data.series.size()},
+               {"warnings", data.warnings}});
+  print_filled(
+      json, "series", shown, "", [&](std::size_t i) { print_series(data.series[i], data.type, out); }, out);
+  out << '\n';
 }
 
 }  // namespace
@@ -233,33 +306,12 @@ Json value_json(double value) {
   return std::isfinite(value) ? Json(value) : Json(value_text(value));
 }
 
-Json to_json(const Data& data, std::size_t shown) {
-  Json list = Json::array();
-  for (const auto& series : std::span(data.series).first(shown)) {
-    Json one{{"labels", series.labels}};
-    if (data.type == "string") {
-      one["text"] = series.lines.empty() ? "" : series.lines.front().text;
-    } else {
-      one["samples"] = Json::array();
-      for (const auto& sample : series.samples)
-        one["samples"].push_back({{"time", times::text(sample.at)}, {"value", value_json(sample.value)}});
-    }
-    if (series.histograms > 0) one["histograms"] = series.histograms;
-    list.push_back(std::move(one));
-  }
-  return {{"type", data.type},
-          {"series", std::move(list)},
-          {"shown", shown},
-          {"total", data.series.size()},
-          {"warnings", data.warnings}};
-}
-
 void show_instant(const Data& data, const SeriesView& view, const Json& about, Session& session) {
   const std::size_t shown = shown_of(data, view, session);
   if (session.json()) {
-    session.out << pretty(joined(about, data, shown));
+    print_json(about, data, shown, session.out);
   } else if (view.csv) {
-    print_csv(data, shown, session.out);
+    print_csv(data, shown, session);
   } else if (data.type == "scalar" && !data.series.empty()) {
     session.out << last_of(data.series.front()) << '\n';
   } else if (data.type == "string" && !data.series.empty()) {
@@ -269,6 +321,8 @@ void show_instant(const Data& data, const SeriesView& view, const Json& about, S
     for (const auto& series : std::span(data.series).first(shown))
       rows.push_back({last_of(series), series_name(series.labels)});
     terminal::print_table(session.out, {"VALUE", "SERIES"}, rows);
+    if (data.type == "matrix")
+      session.say("VALUE is the last sample of each series; --csv and --output json have all of them");
   }
   say_rest(
       data, shown,
@@ -281,16 +335,16 @@ void show_range(const Data& data, const prometheus::Range& range, const SeriesVi
                 Session& session) {
   const std::size_t shown = shown_of(data, view, session);
   if (session.json()) {
-    session.out << pretty(joined(about, data, shown));
+    print_json(about, data, shown, session.out);
   } else if (view.csv) {
-    print_csv(data, shown, session.out);
+    print_csv(data, shown, session);
   } else if (shown > 0) {
     std::vector<std::vector<double>> values;
     for (const auto& series : std::span(data.series).first(shown)) values.push_back(values_of(series, range));
     if (view.graph)
       print_chart(data, values, range, session);
     else
-      print_summaries(data, values, {}, session);
+      print_summaries(data, values, range, {}, session);
   }
   say_rest(
       data, shown,
@@ -308,16 +362,6 @@ void say_shown_of(const Session& session, std::size_t shown, std::size_t total, 
 
 void say_warnings(const Session& session, const std::vector<std::string>& warnings) {
   for (const auto& warning : warnings) session.warn("the server says: " + terminal::harmless(warning));
-}
-
-std::string csv_field(std::string_view text) {
-  if (text.find_first_of(",\"\r\n") == std::string_view::npos) return std::string(text);
-  std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"') result += '"';
-    result += c;
-  }
-  return result + "\"";
 }
 
 }  // namespace tunnelctl

@@ -32,12 +32,12 @@ std::string value_text(double value);
 /// A number, or text where JSON has none: "NaN", "+Inf", "-Inf".
 Json value_json(double value);
 
+/// The whole answer: results to session.out, counts, warnings of the server, hints and what a form leaves out
+/// to session.err. The JSON holds the members of `about` ("query", "source") and
 /// {"type","series":[{"labels","samples":[{"time","value"}]}],"shown","total","warnings"}; the series of a
-/// text result have "text" in place of samples; "histograms" counts samples that are native histograms.
-Json to_json(const prometheus::Data& data, std::size_t shown);
-
-/// The whole answer: results to session.out, counts, warnings of the server and hints to session.err. `about`
-/// is put in front of the JSON's members ("query", "source").
+/// text result have "text" in place of samples; "histograms" counts samples that are native histograms. It is
+/// written series by series: all of them at once take many times the memory. CSV has a line for each sample,
+/// with the labels of all series as columns; those called time or value are label_time and label_value.
 void show_instant(const prometheus::Data& data, const SeriesView& view, const Json& about, Session& session);
 void show_range(const prometheus::Data& data, const prometheus::Range& range, const SeriesView& view,
                 const Json& about, Session& session);
@@ -45,8 +45,5 @@ void show_range(const prometheus::Data& data, const prometheus::Range& range, co
 /// "shown 100 of 1532 labels (--limit 0 shows all)", or "1 label": always said. `noun` is of one.
 void say_shown_of(const Session& session, std::size_t shown, std::size_t total, std::string_view noun);
 void say_warnings(const Session& session, const std::vector<std::string>& warnings);
-
-/// A field of CSV. Source: RFC 4180.
-std::string csv_field(std::string_view text);
 
 }  // namespace tunnelctl

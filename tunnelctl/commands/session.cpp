@@ -55,9 +55,14 @@ void bind_context(config::Schema& schema, Context& context) {
   schema.add("read_only", &context.read_only, {.help = "Refuse every command that would change something."});
   schema.add("allow_plain_http", &context.allow_plain_http,
              {.help = "Send the token over http:// to another machine."});
-  schema.add("prometheus_url", &context.prometheus_url,
-             {.help = "Prometheus, for commands that ask it directly.", .check = url});
+  schema.add(
+      "prometheus_url", &context.prometheus_url,
+      {.help = "Prometheus, for commands that ask it directly, and where Grafana has no such data source.",
+       .check = url});
   schema.add("loki_url", &context.loki_url, {.help = "Loki, likewise.", .check = url});
+  schema.add("prometheus_token_file", &context.prometheus_token_file,
+             {.help = "File with a token for prometheus_url; read at every run."});
+  schema.add("loki_token_file", &context.loki_token_file, {.help = "Likewise for loki_url."});
   schema.add("runbook_url", &context.runbook_url,
              {.help = "Where the runbooks are served; unset: a dashboard of their own.", .check = url});
   schema.add("datasources", &context.datasources,
@@ -312,9 +317,20 @@ Result<std::optional<Context>> Session::context() {
 }
 
 bool Session::names_grafana() {
-  if (!globals.grafana_url.empty() || variable("GRAFANA_URL") != nullptr) return true;
+  if (!globals.grafana_url.empty()) return true;
+  if (globals.context.empty() && variable("GRAFANA_URL") != nullptr) return true;
   const auto found = context();
   return found && *found && !(*found)->grafana_url.empty();
+}
+
+std::filesystem::path Session::at_home(const std::filesystem::path& path) const {
+  return tunnelctl::at_home(path, environment_);
+}
+
+void Session::use_files(const Context& context, http::TlsFiles& tls) const {
+  if (!context.ca_file.empty()) tls.ca = at_home(context.ca_file);
+  if (!context.certificate_file.empty()) tls.certificate = at_home(context.certificate_file);
+  if (!context.key_file.empty()) tls.key = at_home(context.key_file);
 }
 
 void Session::use_flags(http::TlsFiles& tls, std::chrono::milliseconds& timeout, bool& allow_plain) const {
@@ -344,7 +360,20 @@ Result<grafana::Connection> Session::connection() {
     if (auto done = from_context(connection, **found, environment_); !done)
       return tl::unexpected(done.error());
   }
-  if (!globals.grafana_url.empty()) connection.url = completed(globals.grafana_url);
+  if (!globals.grafana_url.empty()) {
+    const auto flag = completed(globals.grafana_url);
+    // What the context holds is for its own server.
+    if (!by_environment && flag != connection.url) {
+      connection.token_file.clear();
+      connection.username.clear();
+      connection.password = Secret();
+      connection.org.reset();
+      connection.headers.clear();
+      connection.tls.certificate.reset();
+      connection.tls.key.reset();
+    }
+    connection.url = flag;
+  }
   if (!globals.token_file.empty()) {
     connection.token = Secret();
     connection.token_file = globals.token_file;
@@ -370,7 +399,7 @@ Result<daemon::Connection> Session::tunnel_connection() {
   const bool by_context = !by_environment && *found && !(*found)->admin_url.empty();
   if (by_context) {
     connection.url = completed((*found)->admin_url);
-    connection.token_file = at_home((*found)->admin_token_file, environment_);
+    connection.token_file = at_home((*found)->admin_token_file);
   } else {
     if (by_environment && url != nullptr) connection.url = completed(*url);
     if (const auto* token = variable("TUNNEL_TOKEN"))
@@ -381,9 +410,17 @@ Result<daemon::Connection> Session::tunnel_connection() {
   if (*found) {
     connection.read_only = (*found)->read_only;
     connection.allow_plain = (*found)->allow_plain_http;
-    if (!(*found)->ca_file.empty()) connection.tls.ca = at_home((*found)->ca_file, environment_);
+    if (!(*found)->ca_file.empty()) connection.tls.ca = at_home((*found)->ca_file);
   }
-  if (!globals.admin_url.empty()) connection.url = completed(globals.admin_url);
+  if (!globals.admin_url.empty()) {
+    const auto flag = completed(globals.admin_url);
+    // A token goes to no other server than the one it was set for.
+    if (!globals.context.empty() && flag != connection.url) {
+      connection.token = Secret();
+      connection.token_file.clear();
+    }
+    connection.url = flag;
+  }
   if (!globals.token_file.empty()) {
     connection.token = Secret();
     connection.token_file = globals.token_file;
@@ -412,18 +449,13 @@ Result<client::ServerSettings> Session::server(const std::string& flag) {
   server.url = std::move(*url);
   if (*found) {
     server.allow_plain = (*found)->allow_plain_http;
-    const auto file = [&](const std::filesystem::path& path, std::optional<std::filesystem::path>& to) {
-      if (!path.empty()) to = at_home(path, environment_);
-    };
-    file((*found)->ca_file, server.tls.ca);
-    file((*found)->certificate_file, server.tls.certificate);
-    file((*found)->key_file, server.tls.key);
+    use_files(**found, server.tls);
   }
   const bool by_context = flag.empty() && !by_environment;
   if (!globals.token_file.empty()) {
     server.token_file = globals.token_file;
   } else if (by_context && !(*found)->server_token_file.empty()) {
-    server.token_file = at_home((*found)->server_token_file, environment_);
+    server.token_file = at_home((*found)->server_token_file);
     server.token_setting = "server_token_file";
   } else if (const auto* token = variable("TUNNEL_TOKEN"); token != nullptr && !by_context) {
     server.token = Secret(*token);

@@ -67,6 +67,7 @@ struct Context {
   bool read_only = false;
   bool allow_plain_http = false;
   std::string prometheus_url{}, loki_url{}, runbook_url{};
+  std::filesystem::path prometheus_token_file{}, loki_token_file{};
   std::vector<std::string> datasources{};  // "variable=uid"
   std::string admin_url{};
   std::filesystem::path admin_token_file{};
@@ -134,7 +135,9 @@ class Session {
   /// The context that --context or the file's `current` names; nullopt when there is none.
   Result<std::optional<Context>> context();
   /// Which Grafana, and as whom. Credentials come from where the address comes from, so that a token never
-  /// goes to another server than the one it was set for. Fails with bad_input when no Grafana is named.
+  /// goes to another server than the one it was set for: where --grafana-url leads elsewhere than the context
+  /// that --context names, that context's headers stay at home, too. Fails with bad_input when no Grafana is
+  /// named.
   Result<grafana::Connection> connection();
   Result<grafana::Server> grafana();
   /// Which tunneld, and as whom: by the same rules, but without any source it is the one on this machine.
@@ -143,8 +146,12 @@ class Session {
   /// Which tunneld to connect to as a caller or an agent, and as whom: `flag` is --server, then come
   /// TUNNEL_SERVER and the context's server_url, by the same rules. Fails with bad_input when none is named.
   Result<client::ServerSettings> server(const std::string& flag);
-  /// Whether any source names a Grafana.
+  /// Whether a source that connection() asks names a Grafana.
   bool names_grafana();
+  /// "~/x" of the configuration file, in the home that the environment names.
+  std::filesystem::path at_home(const std::filesystem::path& path) const;
+  /// The TLS files that the context names.
+  void use_files(const Context& context, http::TlsFiles& tls) const;
   /// What the command line says of reaching a server, whichever it is.
   void use_flags(http::TlsFiles& tls, std::chrono::milliseconds& timeout, bool& allow_plain) const;
 

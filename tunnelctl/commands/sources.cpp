@@ -10,6 +10,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/http_url.h"
 #include "tunnelctl/grafana/datasource_routes.h"
 #include "tunnelctl/prometheus/answer.h"
 #include "tunnelctl/prometheus/direct.h"
@@ -24,7 +25,9 @@ struct Kind {
   std::string Globals::*flag;
   std::string Context::*key;
   const char* flag_name;
+  std::filesystem::path Context::*token_key;
   const char* key_name;
+  const char* token_key_name;
   const char* variable;
   const char* token_variable;
   const char* tenant_variable;
@@ -34,12 +37,28 @@ constexpr std::array<std::string_view, 3> kPrometheusTypes = {
     "prometheus", "grafana-amazonprometheus-datasource", "grafana-azureprometheus-datasource"};
 constexpr std::array<std::string_view, 1> kLokiTypes = {"loki"};
 
-const Kind kPrometheus{
-    "Prometheus",       kPrometheusTypes, &Globals::prometheus_url, &Context::prometheus_url,
-    "--prometheus-url", "prometheus_url", "PROMETHEUS_URL",         "PROMETHEUS_TOKEN_FILE",
-    "PROMETHEUS_ORG_ID"};
-const Kind kLoki{"Loki",     kLokiTypes, &Globals::loki_url, &Context::loki_url, "--loki-url",
-                 "loki_url", "LOKI_URL", "LOKI_TOKEN_FILE",  "LOKI_ORG_ID"};
+const Kind kPrometheus{.name = "Prometheus",
+                       .types = kPrometheusTypes,
+                       .flag = &Globals::prometheus_url,
+                       .key = &Context::prometheus_url,
+                       .flag_name = "--prometheus-url",
+                       .token_key = &Context::prometheus_token_file,
+                       .key_name = "prometheus_url",
+                       .token_key_name = "prometheus_token_file",
+                       .variable = "PROMETHEUS_URL",
+                       .token_variable = "PROMETHEUS_TOKEN_FILE",
+                       .tenant_variable = "PROMETHEUS_ORG_ID"};
+const Kind kLoki{.name = "Loki",
+                 .types = kLokiTypes,
+                 .flag = &Globals::loki_url,
+                 .key = &Context::loki_url,
+                 .flag_name = "--loki-url",
+                 .token_key = &Context::loki_token_file,
+                 .key_name = "loki_url",
+                 .token_key_name = "loki_token_file",
+                 .variable = "LOKI_URL",
+                 .token_variable = "LOKI_TOKEN_FILE",
+                 .tenant_variable = "LOKI_ORG_ID"};
 
 /// A data source of a Grafana.
 class ThroughGrafana final : public prometheus::Transport {
@@ -54,10 +73,15 @@ class ThroughGrafana final : public prometheus::Transport {
         .path = ask.path, .query = prometheus::encoded(ask.parameters), .form = ask.form};
     for (const auto& [name, value] : ask.headers) asked.headers.emplace_back(name, value);
     auto answer = routes_.ask(asked);
-    if (!answer) return tl::unexpected(answer.error());
-    const auto& said = answer->answer;
-    auto json = prometheus::read_answer(
-        answer->where, {.status = said.status, .content_type = said.content_type, .body = said.text}, kind_);
+    if (!answer) return tl::unexpected(prometheus::without_answer(answer.error(), kind_));
+    auto& said = answer->answer;
+    auto json = prometheus::read_answer(answer->where,
+                                        {.status = said.status,
+                                         .content_type = said.content_type,
+                                         .body = said.text,
+                                         .location = said.location,
+                                         .parsed = &said.json},
+                                        kind_);
     if (json) return json;
     Error error = std::move(json.error());
     if (!answer->refused.empty()) error.message += "; before, " + answer->refused;
@@ -88,19 +112,29 @@ std::string listed(const std::vector<grafana::Datasource>& sources) {
   return text;
 }
 
-Result<grafana::Datasource> the_one(grafana::Server& server, const Kind& kind) {
+/// What remains for data sources whose routes speak something else, e.g. a VictoriaMetrics plugin's.
+std::string in_its_own_words(const grafana::Datasource& source) {
+  return "ask it with: tunnelctl datasource query " + source.uid;
+}
+
+/// nullopt: there is none of that type; `why` says so.
+Result<std::optional<grafana::Datasource>> the_one(grafana::Server& server, const Kind& kind,
+                                                   std::string& why) {
   const auto all = grafana::list_datasources(server);
   if (!all) return tl::unexpected(all.error());
   std::vector<grafana::Datasource> fitting;
   for (const auto& one : all->items)
     if (fits(kind, one)) fitting.push_back(one);
-  if (fitting.size() == 1) return fitting.front();
+  if (fitting.size() == 1) return std::optional(fitting.front());
   for (const auto& one : fitting)
-    if (one.is_default) return one;
-  if (fitting.empty())
-    return fail(Error::Kind::not_found, server.url() + " has no data source of type " +
-                                            std::string(kind.types.front()) +
-                                            "; name the server itself with " + kind.flag_name);
+    if (one.is_default) return std::optional(one);
+  if (fitting.empty()) {
+    why = server.url() + " has no data source of type " + std::string(kind.types.front());
+    for (const auto& one : all->items)
+      if (one.type.find("victoria") != std::string::npos)
+        why += "; " + one.uid + " is of type " + one.type + ": " + in_its_own_words(one);
+    return std::optional<grafana::Datasource>();
+  }
   return fail(Error::Kind::bad_input,
               server.url() + " has several data sources of type " + std::string(kind.types.front()) +
                   ", none of them the default: " + listed(fitting) + "; say which: --datasource UID");
@@ -108,17 +142,29 @@ Result<grafana::Datasource> the_one(grafana::Server& server, const Kind& kind) {
 
 using Way = std::shared_ptr<const prometheus::Transport>;
 
-Result<Way> through_grafana(Session& session, const Kind& kind, const std::string& named) {
+Result<Way> by_name(Session& session, const Kind& kind, const std::string& named) {
   auto connected = session.grafana();
   if (!connected) return tl::unexpected(connected.error());
   auto server = std::make_shared<grafana::Server>(std::move(*connected));
-  auto source = named.empty() ? the_one(*server, kind) : grafana::find_datasource(*server, named);
+  auto source = grafana::find_datasource(*server, named);
   if (!source) return tl::unexpected(source.error());
   if (!fits(kind, *source))
     return fail(Error::Kind::bad_input, "--datasource " + named + ": data source " + source->uid + " (" +
                                             source->name + ") is of type " + source->type + ", not " +
-                                            std::string(kind.types.front()));
+                                            std::string(kind.types.front()) + "; " +
+                                            in_its_own_words(*source));
   return std::make_shared<const ThroughGrafana>(std::move(server), std::move(*source), kind.name);
+}
+
+/// Null when the Grafana has none of that type; `why` says so.
+Result<Way> by_type(Session& session, const Kind& kind, std::string& why) {
+  auto connected = session.grafana();
+  if (!connected) return tl::unexpected(connected.error());
+  auto server = std::make_shared<grafana::Server>(std::move(*connected));
+  auto source = the_one(*server, kind, why);
+  if (!source) return tl::unexpected(source.error());
+  if (!*source) return Way();
+  return std::make_shared<const ThroughGrafana>(std::move(server), std::move(**source), kind.name);
 }
 
 Result<std::optional<prometheus::Connection>> straight(Session& session, const Kind& kind) {
@@ -140,8 +186,13 @@ Result<std::optional<prometheus::Connection>> straight(Session& session, const K
     return std::optional<prometheus::Connection>();
   }
   // A token goes to no other server than the one it was set for.
-  if (connection.url_setting != kind.key_name)
-    if (const auto* file = session.variable(kind.token_variable)) connection.token_file = *file;
+  if (connection.url_setting == kind.key_name) {
+    connection.token_setting = kind.token_key_name;
+    connection.token_file = session.at_home((**context).*kind.token_key);
+    session.use_files(**context, connection.tls);
+  } else if (const auto* file = session.variable(kind.token_variable)) {
+    connection.token_file = *file;
+  }
   if (const auto* tenant = session.variable(kind.tenant_variable)) connection.tenant = *tenant;
   if (*context) connection.allow_plain = (**context).allow_plain_http;
   session.use_flags(connection.tls, connection.timeout, connection.allow_plain);
@@ -152,11 +203,19 @@ Result<Way> way_to(Session& session, const Kind& kind, const SourceFlags& flags)
   const auto& flag = session.globals.*kind.flag;
   if (!flags.datasource.empty() && !flag.empty())
     return fail(Error::Kind::bad_input, std::string("say either --datasource or ") + kind.flag_name);
-  const bool names_grafana = session.names_grafana();
-  if (!flags.datasource.empty()) return through_grafana(session, kind, flags.datasource);
-  if (flag.empty() && names_grafana) return through_grafana(session, kind, {});
+  if (!flags.datasource.empty()) return by_name(session, kind, flags.datasource);
+  std::string none_there;
+  if (flag.empty() && session.names_grafana()) {
+    auto way = by_type(session, kind, none_there);
+    if (!way || *way != nullptr) return way;
+  }
   auto connection = straight(session, kind);
   if (!connection) return tl::unexpected(connection.error());
+  if (!*connection && !none_there.empty())
+    return fail(Error::Kind::not_found, none_there + "; name the server itself with " + kind.flag_name);
+  if (!none_there.empty())
+    session.say(none_there + "; asking " + (*connection)->url_setting +
+                " itself: " + http::shown_url((*connection)->url));
   if (!*connection) {
     session.configuration_is_wrong = true;
     return fail(Error::Kind::bad_input,

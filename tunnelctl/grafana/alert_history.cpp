@@ -150,7 +150,9 @@ Result<History> alert_history(Server& server, const HistoryQuery& query) {
   History result{.source = "history"};
   auto found = from_history(server, query);
   if (!found) return tl::unexpected(found.error());
+  bool cut = false;  // by the server, which then may know more
   const auto keep = [&](std::vector<StateChange> changes) {
+    cut = changes.size() >= kMost;
     // Some servers apply neither the range nor the limit.
     std::erase_if(changes,
                   [&](const auto& one) { return one.time < query.range.from || one.time > query.range.to; });
@@ -165,8 +167,9 @@ Result<History> alert_history(Server& server, const HistoryQuery& query) {
   }
   std::stable_sort(result.changes.begin(), result.changes.end(),
                    [](const auto& a, const auto& b) { return a.time > b.time; });
-  result.more = query.limit > 0 && result.changes.size() > query.limit;
-  if (result.more) result.changes.resize(query.limit);
+  const bool over = query.limit > 0 && result.changes.size() > query.limit;
+  if (over) result.changes.resize(query.limit);
+  result.more = over || cut;
   return result;
 }
 

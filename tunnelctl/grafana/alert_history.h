@@ -28,7 +28,7 @@ struct HistoryQuery {
 
 struct History {
   std::vector<StateChange> changes{};  // the newest first
-  bool more = false;                   // there are more than the limit
+  bool more = false;                   // there are more than these, or may be: 5,000 are asked for at most
   std::string source{};                // "history", or "annotations" where that knows nothing
 };
 

@@ -10,11 +10,6 @@ namespace {
 
 constexpr std::string_view kLoki = "/loki/api/v1/";
 
-/// Another route may work where this one is closed.
-bool closed(unsigned status) {
-  return status == 401 || status == 403 || status == 500;
-}
-
 /// What Grafana passes on as resources of a Loki. Source: pkg/tsdb/loki/resource.go of Grafana 12.
 bool is_resource_of_loki(const std::string& path) {
   if (!path.starts_with(kLoki)) return false;
@@ -24,6 +19,10 @@ bool is_resource_of_loki(const std::string& path) {
 }
 
 }  // namespace
+
+bool closed(unsigned status) {
+  return status == 401 || status == 403 || status == 500;
+}
 
 DatasourceRoutes::DatasourceRoutes(std::shared_ptr<Server> server, Datasource source)
     : server_(std::move(server)), source_(std::move(source)) {
@@ -45,6 +44,8 @@ Call DatasourceRoutes::call(Route route, const SourceAsk& ask) const {
   Call call;
   call.headers = ask.headers;
   call.asks = true;
+  call.heavy = ask.form;
+  call.max_body_bytes = kMaxSourceAnswer;
   if (route == Route::proxy)
     call.path = "/api/datasources/proxy/uid/" + uid + ask.path;
   else if (source_.type == "loki")

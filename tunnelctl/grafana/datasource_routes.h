@@ -15,9 +15,16 @@ namespace tunnelctl::grafana {
 struct SourceAsk {
   std::string path{};   // as the data source knows it: "/api/v1/query", escaped
   std::string query{};  // "a=1&b=2", escaped
-  bool form = false;    // the query may go as a form instead
+  bool form = false;    // a query of data: it may go as a form instead, and is heavy (see http::Request)
   std::vector<std::pair<std::string, std::string>> headers{};
 };
+
+/// Another route may work where this one is closed; what else is said (400, 404, 502) comes from the data
+/// source, and would come again.
+bool closed(unsigned status);
+
+/// The largest answer that is taken: read as JSON it takes many times its size.
+inline constexpr std::size_t kMaxSourceAnswer = 64 * 1024 * 1024;
 
 struct SourceAnswer {
   Answer answer{};
@@ -28,10 +35,9 @@ struct SourceAnswer {
 /// The ways through Grafana to a Prometheus or Loki. One may be closed while the other works: viewers may
 /// lack the one, and a proxy in front of Grafana the other. Prometheus is asked by its plugin's resources and
 /// then by the data source proxy, Loki in the other order, because Grafana passes on only labels, series and
-/// statistics as Loki's resources. The other route is tried after 401, 403 and 500 alone: what else is said
-/// (400, 404, 502) comes from the data source, and would come again. What has worked for a path is tried
-/// first from then on. Queries go as forms, unless the data source is set to GET (jsonData.httpMethod).
-/// Any number of threads may ask at once.
+/// statistics as Loki's resources. The other route is tried where one is closed() (401, 403 and 500). What
+/// has worked for a path is tried first from then on. Queries go as forms, unless the data source is set to
+/// GET (jsonData.httpMethod). Any number of threads may ask at once.
 class DatasourceRoutes {
  public:
   DatasourceRoutes(std::shared_ptr<Server> server, Datasource source);

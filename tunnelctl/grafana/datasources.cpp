@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tunnelctl/grafana/datasource_routes.h"
 #include "tunnelctl/grafana/json_members.h"
 
 namespace tunnelctl::grafana {
@@ -72,9 +73,9 @@ std::vector<std::string> routes_of(const Datasource& source) {
   return {};
 }
 
-/// Another route may work where this one is closed; what else it says comes from the data source itself.
-bool closed(unsigned status) {
-  return status == 401 || status == 403 || status == 404 || status == 500 || status == 501;
+/// That plugin has no health check.
+bool no_health(const Route& route) {
+  return route.name == "health" && (route.status == 404 || route.status == 501);
 }
 
 std::string said(const Route& route) {
@@ -88,13 +89,17 @@ void settle(Check& check, const Route& route, bool ok, bool more) {
     check.state = Check::State::ok;
     check.message = route.said;
     if (route.name != "health") {
-      check.message = "answers by the route " + route.name + "; refused: ";
+      check.message = "answers by the route " + route.name;
+      if (route.name == "query")
+        check.message += " alone: tunnelctl datasource query works, tunnelctl " +
+                         std::string(check.datasource.type == "loki" ? "logs" : "metrics") + " does not";
+      check.message += "; refused: ";
       for (std::size_t i = 0; i + 1 < check.tried.size(); ++i)
         check.message += (i == 0 ? "" : ", ") + said(check.tried[i]);
     }
     return;
   }
-  if (more && closed(route.status)) return;  // the next route
+  if (more && (closed(route.status) || no_health(route))) return;  // the next route
   check.state = Check::State::failed;
   check.message.clear();
   for (const auto& one : check.tried) check.message += (check.message.empty() ? "" : ", ") + said(one);
@@ -213,8 +218,7 @@ std::vector<Check> check_datasources(Server& server, const std::vector<Datasourc
       const bool more = round < routes_of(check.datasource).size();
       settle(check, route, right, more);
       // What has no health check and no route of its own is nothing we can judge.
-      if (name == "health" && !right && !more &&
-          (route.status == 404 || route.status == 501 || route.status == 403)) {
+      if (name == "health" && !right && !more && (no_health(route) || route.status == 403)) {
         check.state = Check::State::unknown;
         check.message =
             route.status == 403 ? "not allowed to ask: " + route.said : "its plugin has no health check";

@@ -53,8 +53,9 @@ struct Check {
 };
 
 /// Asks each for its health, in parallel. Where the health address itself is refused or missing, the data
-/// routes are tried in turn as a query would use them (for Prometheus: resources, proxy, query; for Loki:
-/// proxy, resources, query): one may be closed while another works. `done` after each round, with how many
+/// routes are tried in turn as DatasourceRoutes would use them (for Prometheus: resources, proxy; for Loki:
+/// proxy, resources), and the query route of grafana::query() after them: one may be closed while another
+/// works. `done` after each round, with how many
 /// are settled.
 std::vector<Check> check_datasources(Server& server, const std::vector<Datasource>& datasources,
                                      const std::function<void(std::size_t)>& done = {});

@@ -4,6 +4,7 @@
 
 #include "common/http_access.h"
 #include "tunnelctl/grafana/json_members.h"
+#include "tunnelctl/grafana/plugins.h"
 
 namespace tunnelctl::grafana {
 namespace {
@@ -21,17 +22,24 @@ const char* word(GroupStep step) {
   return "";
 }
 
-/// Where the app says that the API is; nullopt when there is none.
-Result<std::optional<std::string>> address(Server& grafana) {
-  const Call call{.path = "/api/plugins/grafana-irm-app/settings"};
-  const auto answer = grafana.call(call);
-  if (!answer) return tl::unexpected(answer.error());
-  if (answer->status == 404) return std::nullopt;
-  if (!answer->ok()) return tl::unexpected(grafana.error(call, *answer));
-  auto url = text_of(member(answer->json, "jsonData"), "onCallApiUrl");
-  while (url.ends_with('/')) url.pop_back();
-  if (url.empty()) return std::nullopt;
-  return url;
+/// Where the app says that the API is: IRM, or OnCall as it was before. Fails with not_found.
+Result<std::string> address(Server& grafana) {
+  std::string why;
+  for (const char* app : {"grafana-irm-app", "grafana-oncall-app"}) {
+    const auto settings = read_plugin(grafana, app);
+    if (!settings) return tl::unexpected(settings.error());
+    if (!*settings) continue;
+    const bool disabled = member(**settings, "enabled") == false;
+    auto url = text_of(member(**settings, "jsonData"), "onCallApiUrl");
+    while (url.ends_with('/')) url.pop_back();
+    if (!disabled && !url.empty()) return url;
+    why += (why.empty() ? "" : ", ") + std::string("the app ") + app +
+           (disabled ? " is disabled" : " does not say where its API is");
+  }
+  return fail(Error::Kind::not_found,
+              grafana.url() + " has no OnCall (" +
+                  (why.empty() ? "neither app, grafana-irm-app nor grafana-oncall-app, is installed" : why) +
+                  ")");
 }
 
 }  // namespace
@@ -69,18 +77,13 @@ AlertGroup alert_group_of(const Json& json) {
 Result<OnCall> OnCall::find(Server& grafana, const Connection& connection, std::stop_token stop) {
   const auto url = address(grafana);
   if (!url) return tl::unexpected(url.error());
-  if (!*url)
-    return fail(Error::Kind::not_found,
-                grafana.url() +
-                    " has no OnCall (the app grafana-irm-app is not installed, or does not say "
-                    "where its API is)");
   Connection to;
-  to.url = **url;
+  to.url = *url;
   to.tls = connection.tls;
   to.timeout = connection.timeout;
   to.allow_plain = connection.allow_plain;
   to.read_only = connection.read_only;
-  to.wording = {.url = "OnCall's address (onCallApiUrl of the app grafana-irm-app)",
+  to.wording = {.url = "OnCall's address (onCallApiUrl in the settings of Grafana's app)",
                 .without_credentials =
                     "OnCall takes a service account's token: set "
                     "GRAFANA_SERVICE_ACCOUNT_TOKEN or --token-file",

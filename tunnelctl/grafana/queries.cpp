@@ -121,7 +121,8 @@ Result<QueryResult> query(Server& server, const Datasource& source, const std::v
                   .body = {{"from", std::to_string(range.from.time_since_epoch().count())},
                            {"to", std::to_string(range.to.time_since_epoch().count())},
                            {"queries", *asked}},
-                  .asks = true};
+                  .asks = true,
+                  .heavy = true};
   const auto answer = server.call(call);
   if (!answer) return tl::unexpected(answer.error());
   const Json& results = member(answer->json, "results");
@@ -133,9 +134,13 @@ Result<QueryResult> query(Server& server, const Datasource& source, const std::v
   // The status is that of the worst query; what the others answered is there all the same.
   QueryResult result;
   bool any = false;
+  std::int64_t worst = 0;
   for (const auto& [ref, one] : results.items()) {
     const auto error = text_of(one, "error");
-    if (!error.empty()) result.errors.push_back(ref + ": " + http::one_line(error));
+    if (!error.empty()) {
+      result.errors.push_back(ref + ": " + http::one_line(error));
+      worst = std::max(worst, number_of(one, "status"));
+    }
     for (auto& frame : frames_of(ref, one)) {
       any = any || !frame.columns.empty();
       result.frames.push_back(std::move(frame));
@@ -145,7 +150,15 @@ Result<QueryResult> query(Server& server, const Datasource& source, const std::v
           !text.empty())
         result.executed.push_back(ref + ": " + text);
   }
-  if (!result.errors.empty() && !any) return tl::unexpected(server.error(call, *answer));
+  if (!result.errors.empty() && !any) {
+    Error error = server.error(call, *answer);
+    // The answer's own status is 400 whatever the data source met.
+    if (answer->status == 400 || answer->ok())
+      error.kind = worst >= 500                   ? Error::Kind::unavailable
+                   : worst == 401 || worst == 403 ? Error::Kind::denied
+                                                  : Error::Kind::bad_input;
+    return tl::unexpected(std::move(error));
+  }
   return result;
 }
 

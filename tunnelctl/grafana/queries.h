@@ -39,8 +39,9 @@ struct QueryResult {
 std::vector<Frame> frames_of(const std::string& ref_id, const Json& result);
 
 /// `queries`: one or more objects with what the plugin wants; refId, datasource, intervalMs and maxDataPoints
-/// are filled in where they are missing. Fails with bad_input when none of them could be run, in the words of
-/// the data source; some that fail beside others are in `errors`.
+/// are filled in where they are missing. Fails when none of them could be run, in the words of the data
+/// source: with unavailable when it did not answer (5xx), denied when it refused (401, 403), else bad_input;
+/// some that fail beside others are in `errors`.
 Result<QueryResult> query(Server& server, const Datasource& source, const std::vector<Json>& queries,
                           const times::Range& range);
 

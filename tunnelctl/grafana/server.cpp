@@ -6,6 +6,7 @@
 
 #include "common/http_access.h"
 #include "common/http_url.h"
+#include "tunnelctl/grafana/json_members.h"
 
 namespace tunnelctl::grafana {
 namespace {
@@ -14,6 +15,48 @@ constexpr std::size_t kMaxAnswer = 256 * 1024 * 1024;  // all rules of a large o
 
 std::string without_query(const std::string& path) {
   return path.substr(0, path.find('?'));
+}
+
+int digit(char c) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  const auto at = kDigits.find(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
+  return at == std::string_view::npos ? -1 : static_cast<int>(at);
+}
+
+/// As the server may read it: unescaped, with one slash where there are several.
+std::string plain(std::string_view path) {
+  std::string result;
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    char c = path[i];
+    if (c == '%' && i + 2 < path.size() && digit(path[i + 1]) >= 0 && digit(path[i + 2]) >= 0) {
+      c = static_cast<char>(digit(path[i + 1]) * 16 + digit(path[i + 2]));
+      i += 2;
+    }
+    if (c != '/' || !result.ends_with('/')) result += c;
+  }
+  return result;
+}
+
+/// Grafana's plugins for SQL take it as rawSql or rawSQL, and Go reads names in any case of letters.
+bool holds_sql(const Json& json) {
+  constexpr std::string_view kName = "rawsql";
+  if (!json.is_structured()) return false;
+  for (const auto& [key, value] : json.items()) {
+    const bool named = std::equal(key.begin(), key.end(), kName.begin(), kName.end(), [](char a, char b) {
+      return std::tolower(static_cast<unsigned char>(a)) == b;
+    });
+    if ((named && json.is_object()) || holds_sql(value)) return true;
+  }
+  return false;
+}
+
+/// What changes something although its method, or its path, only asks.
+std::string_view writes(const Call& call) {
+  const auto path = plain(without_query(call.path));
+  if (path.starts_with("/api/snapshots-delete/")) return "it deletes a snapshot";
+  if (call.asks && holds_sql(call.body))
+    return "SQL can write: use a context that is not, and a data source whose own account only reads";
+  return {};
 }
 
 }  // namespace
@@ -59,13 +102,18 @@ struct Server::Impl {
       out.body = call.form;
     }
     out.safe_to_repeat = call.method == "GET" || call.asks;
+    out.heavy = call.heavy;
+    out.max_body_bytes = call.max_body_bytes;
     return out;
   }
 
   std::optional<Error> refused(const Call& call) const {
-    if (!connection.read_only || call.method == "GET" || call.asks) return std::nullopt;
+    if (!connection.read_only) return std::nullopt;
+    const auto why = writes(call);
+    if ((call.method == "GET" || call.asks) && why.empty()) return std::nullopt;
     return Error{Error::Kind::denied, call.method + " " + without_query(call.path) +
-                                          ": refused, because this context is read-only (read_only: true)"};
+                                          ": refused, because this context is read-only (read_only: true)" +
+                                          (why.empty() ? "" : "; " + std::string(why))};
   }
 
   static Result<Answer> answer(Result<http::Response> response) {
@@ -78,6 +126,7 @@ struct Server::Impl {
     Answer answer{.status = response->status,
                   .content_type = response->content_type,
                   .text = std::move(response->body)};
+    if (const auto* location = response->header("Location")) answer.location = *location;
     if (!answer.text.empty()) {
       answer.json = Json::parse(answer.text, nullptr, false);
       if (answer.json.is_discarded()) answer.json = nullptr;
@@ -91,9 +140,8 @@ struct Server::Impl {
     settings = Json::object();
     if (const auto found = server.get("/api/frontend/settings"); found && found->is_object())
       settings = *found;
-    if (const auto info = settings->find("buildInfo"); info != settings->end() && info->is_object())
-      version = info->value("version", "");
-    public_url = settings->value("appUrl", "");
+    version = text_of(member(*settings, "buildInfo"), "version");
+    public_url = text_of(*settings, "appUrl");
     while (public_url.ends_with('/')) public_url.pop_back();
     // A server that was never told its public address says localhost, whoever asks.
     if (public_url.empty() || public_url.find("//localhost") != std::string::npos)
@@ -140,11 +188,15 @@ Result<Server> Server::make(Connection connection, std::stop_token stop) {
                 "config contexts)");
   const auto url = http::parse_url(connection.url);
   if (!url) return fail(Error::Kind::bad_input, connection.wording.url + ": " + url.error().message);
-  if (!url->tls && !connection.allow_plain && !http::is_loopback(url->host))
+  if (!url->tls && !connection.allow_plain && !http::is_loopback(url->host)) {
+    const bool secret = !connection.token.empty() || !connection.token_file.empty() ||
+                        !connection.username.empty() || !connection.headers.empty();
     return fail(Error::Kind::bad_input,
                 http::shown_url(connection.url) +
-                    ": would send the token unprotected; use https, or say --allow-plain-http (in a context: "
-                    "allow_plain_http: true) where the network itself protects the way");
+                    (secret ? ": would send the token unprotected" : ": is plain http to another machine") +
+                    "; use https, or say --allow-plain-http (in a context: allow_plain_http: true) where the "
+                    "network itself protects the way");
+  }
   if (!connection.token_file.empty()) {
     auto token = http::read_token(connection.token_file, connection.wording.token_file);
     if (!token) return tl::unexpected(token.error());
@@ -209,6 +261,7 @@ Result<Json> Server::get(const std::string& path) {
 Error Server::error(const Call& call, const Answer& answer) const {
   std::string text = call.method + " " + impl_->connection.url + without_query(call.path) + ": " +
                      std::to_string(answer.status);
+  if (!answer.location.empty()) text += ", a redirect to " + http::shown_url(answer.location);
   if (const auto said = message_of(answer); !said.empty()) text += ": " + said;
   const Wording& wording = impl_->connection.wording;
   switch (answer.status) {
@@ -225,8 +278,15 @@ Error Server::error(const Call& call, const Answer& answer) const {
     case 412:
     case 413:
     case 422: return {Error::Kind::bad_input, text};
-    default: return {answer.status >= 500 ? Error::Kind::unavailable : Error::Kind::bug, text};
+    default: break;
   }
+  // Who is sent elsewhere, or gets a page with status 200, is to sign in, as a rule.
+  if (answer.status < 400)
+    return {Error::Kind::unavailable,
+            text +
+                "; perhaps a proxy in front wants people to sign in: a context's headers can carry what it "
+                "takes instead"};
+  return {answer.status >= 500 ? Error::Kind::unavailable : Error::Kind::bug, text};
 }
 
 void Server::ignore_stop() {

@@ -66,11 +66,15 @@ struct Call {
   /// The call only asks although it is a POST (queries): it may be repeated, and a read-only connection
   /// lets it pass.
   bool asks = false;
+  bool heavy = false;  // as in http::Request
+  std::optional<std::size_t>
+      max_body_bytes{};  // of the answer, when it is much less than a list of rules may be
 };
 
 struct Answer {
   unsigned status = 0;
   std::string content_type{};
+  std::string location{};  // where a redirect leads
   std::string text{};
   Json json = nullptr;  // null when the body is no JSON
   bool ok() const { return status >= 200 && status < 300; }
@@ -96,7 +100,8 @@ class Server {
   /// GET whose success is a 2xx answer with JSON.
   Result<Json> get(const std::string& path);
   /// What a failed call means, with the remedy: "PUT /api/...: 403: ...". Kinds: denied (401, 403), not_found
-  /// (404), bad_input (400, 422), unavailable (5xx, 429), bug for the rest.
+  /// (404), bad_input (400, 422), unavailable (5xx, 429, and what is below 400: a redirect, or a page in
+  /// place of the API's answer), bug for the rest.
   Error error(const Call& call, const Answer& answer) const;
 
   /// From now on calls go on although the stop was requested: what was begun must be cleaned up.

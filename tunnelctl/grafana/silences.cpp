@@ -17,12 +17,16 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-/// What stands between the quotes of `text`, which begins with one; nullopt when they are not closed at its
-/// end.
-std::optional<std::string> unquoted(std::string_view text) {
+struct Unquoted {
+  std::string text{};
+  std::string_view rest{};  // what stands behind the quotes
+};
+
+/// What stands between the quotes of `text`, which begins with one; nullopt when they are not closed.
+std::optional<Unquoted> unquoted(std::string_view text) {
   std::string value;
   for (std::size_t i = 1; i < text.size(); ++i) {
-    if (text[i] == '"') return i + 1 == text.size() ? std::optional(value) : std::nullopt;
+    if (text[i] == '"') return Unquoted{.text = value, .rest = text.substr(i + 1)};
     if (text[i] != '\\') {
       value += text[i];
       continue;
@@ -36,6 +40,27 @@ std::optional<std::string> unquoted(std::string_view text) {
       value.append({'\\', text[i]});
   }
   return std::nullopt;
+}
+
+std::string in_quotes(std::string_view text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') result += '\\';
+    if (c == '\n')
+      result += "\\n";
+    else
+      result += c;
+  }
+  return result + '"';
+}
+
+/// A name that may stand there without quotes; Alertmanager takes others, too, since 0.27.
+bool is_plain_name(std::string_view name) {
+  const auto letter = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == ':';
+  };
+  return !name.empty() && letter(name.front()) &&
+         std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
 }
 
 times::Time time_of(const Json& object, const char* key) {
@@ -72,23 +97,32 @@ Result<Matcher> matcher(std::string_view text) {
   const auto failed = [&](const std::string& why) {
     return fail(Error::Kind::bad_input, "matcher \"" + std::string(text) + "\": " + why + kForm);
   };
-  const auto sign = text.find_first_of("=!");
+  auto rest = trimmed(text);
+  std::optional<Unquoted> name;
+  if (rest.starts_with('"')) {
+    name = unquoted(rest);
+    if (!name) return failed("its quotes are not closed");
+    rest = trimmed(name->rest);
+  }
+  const auto sign = rest.find_first_of("=!");
   if (sign == std::string_view::npos) return failed("has no =, !=, =~ or !~");
-  const auto two = text.substr(sign, 2);
+  const auto two = rest.substr(sign, 2);
   const bool long_sign = two == "=~" || two == "!=" || two == "!~";
-  if (!long_sign && text[sign] == '!') return failed("a lone ! is no comparison");
+  if (!long_sign && rest[sign] == '!') return failed("a lone ! is no comparison");
   if (two == "==") return failed("== is no comparison");
-  Matcher result{.name = std::string(trimmed(text.substr(0, sign))),
-                 .is_equal = text[sign] == '=',
+  const auto before = trimmed(rest.substr(0, sign));
+  Matcher result{.name = name ? name->text : std::string(before),
+                 .is_equal = rest[sign] == '=',
                  .is_regex = long_sign && two[1] == '~'};
+  if (name && !before.empty()) return failed("something stands between its label and the comparison");
   if (result.name.empty()) return failed("names no label");
-  if (result.name.find_first_of("{}\"~, \t") != std::string::npos)
-    return failed("\"" + result.name + "\" is no label's name");
-  const auto value = trimmed(text.substr(sign + (long_sign ? 2 : 1)));
+  if (!name && before.find_first_of("{}\"~, \t") != std::string::npos)
+    return failed("\"" + result.name + "\" is no label's name without quotes");
+  const auto value = trimmed(rest.substr(sign + (long_sign ? 2 : 1)));
   if (value.starts_with('"')) {
     auto read = unquoted(value);
-    if (!read) return failed("its quotes are not closed at its end");
-    result.value = std::move(*read);
+    if (!read || !read->rest.empty()) return failed("its quotes are not closed at its end");
+    result.value = std::move(read->text);
   } else {
     result.value = value;
   }
@@ -96,17 +130,9 @@ Result<Matcher> matcher(std::string_view text) {
 }
 
 std::string text(const Matcher& matcher) {
-  std::string result = matcher.name;
-  result += matcher.is_equal ? (matcher.is_regex ? "=~" : "=") : (matcher.is_regex ? "!~" : "!=");
-  result += '"';
-  for (const char c : matcher.value) {
-    if (c == '"' || c == '\\') result += '\\';
-    if (c == '\n')
-      result += "\\n";
-    else
-      result += c;
-  }
-  return result + '"';
+  return (is_plain_name(matcher.name) ? matcher.name : in_quotes(matcher.name)) +
+         (matcher.is_equal ? (matcher.is_regex ? "=~" : "=") : (matcher.is_regex ? "!~" : "!=")) +
+         in_quotes(matcher.value);
 }
 
 std::string Silence::rule_uid() const {

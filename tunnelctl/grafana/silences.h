@@ -23,10 +23,11 @@ struct Matcher {
   bool operator==(const Matcher&) const = default;
 };
 
-/// name=value, name!=value, name=~expression, name!~expression; the value may stand in double quotes, and
+/// name=value, name!=value, name=~expression, name!~expression; name and value may stand in double quotes,
+/// and
 /// `\"`, `\\` and `\n` mean in them what they mean in Prometheus. Fails with bad_input, showing the form.
 Result<Matcher> matcher(std::string_view text);
-/// As matcher() reads it: name="value".
+/// As matcher() and Alertmanager read it: name="value", "a name"="value".
 std::string text(const Matcher& matcher);
 
 /// The label by which Grafana knows which of its rules an alert comes from.

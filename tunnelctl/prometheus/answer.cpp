@@ -25,7 +25,8 @@ bool is_page(const Raw& raw) {
 }  // namespace
 
 std::string message_of(const Raw& raw, std::string_view server) {
-  const Json json = Json::parse(raw.body, nullptr, false);
+  const Json own = raw.parsed != nullptr ? Json() : Json::parse(raw.body, nullptr, false);
+  const Json& json = raw.parsed != nullptr ? *raw.parsed : own;
   if (json.is_object()) {
     if (const auto error = text_of(json, "error"); !error.empty()) {
       const auto type = text_of(json, "errorType");
@@ -44,6 +45,8 @@ std::string message_of(const Raw& raw, std::string_view server) {
 Result<Json> read_answer(std::string_view where, const Raw& raw, std::string_view server) {
   const auto failed = [&](Error::Kind kind) {
     std::string text = std::string(where) + ": " + std::to_string(raw.status);
+    if (!raw.location.empty())
+      text += ", a redirect to " + http::shown_url(raw.location) + " (perhaps a proxy that asks to sign in)";
     if (const auto said = message_of(raw, server); !said.empty()) text += ": " + said;
     return fail(kind, std::move(text));
   };
@@ -51,7 +54,7 @@ Result<Json> read_answer(std::string_view where, const Raw& raw, std::string_vie
   if (raw.status == 404) return failed(Error::Kind::not_found);
   if (raw.status == 400 || raw.status == 422) return failed(Error::Kind::bad_input);
   if (raw.status < 200 || raw.status >= 300) return failed(Error::Kind::unavailable);
-  Json json = Json::parse(raw.body, nullptr, false);
+  Json json = raw.parsed != nullptr ? std::move(*raw.parsed) : Json::parse(raw.body, nullptr, false);
   if (!json.is_object()) {
     const auto said = message_of(raw, server);
     return fail(Error::Kind::unavailable,
@@ -78,6 +81,14 @@ Result<std::vector<std::string>> read_names(const Json& answer) {
   for (const Json& one : *data)
     if (one.is_string()) result.push_back(one.get<std::string>());
   return result;
+}
+
+Error without_answer(Error error, std::string_view server) {
+  if (error.message.find(kTooLarge) != std::string::npos)
+    error.message += server == "Loki" ? "; ask for a shorter time, fewer streams, or a lower --limit"
+                                      : "; ask for a shorter time, a longer --step, or fewer series: narrow "
+                                        "the selector, or put them together, as sum by (job) (...)";
+  return error;
 }
 
 std::string encoded(const Parameters& parameters) {

@@ -17,6 +17,8 @@ struct Raw {
   unsigned status = 0;
   std::string content_type{};
   std::string_view body{};  // not kept
+  std::string location{};   // where a redirect leads
+  Json* parsed = nullptr;   // the body, where it was read already (null if it is no JSON); moved from
 };
 
 /// What went wrong in the server's own words, on one line: {"errorType","error"} of Prometheus, {"message"}
@@ -30,6 +32,12 @@ Result<Json> read_answer(std::string_view where, const Raw& raw, std::string_vie
 
 /// The list of names under "data". Fails with unavailable when there is none.
 Result<std::vector<std::string>> read_names(const Json& answer);
+
+/// In the message of http::Client's error for an answer above max_body_bytes.
+inline constexpr std::string_view kTooLarge = "the answer is larger than";
+
+/// What http::Client said in place of an answer; of one that is too large, with what makes it smaller.
+Error without_answer(Error error, std::string_view server);
 
 /// As an address's query, or a form: "a=1&b=x%20y".
 std::string encoded(const Parameters& parameters);

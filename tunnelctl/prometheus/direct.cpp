@@ -10,8 +10,14 @@ Result<std::shared_ptr<const Transport>> Direct::make(Connection connection, std
   while (connection.url.ends_with('/')) connection.url.pop_back();
   if (connection.url.empty())
     return fail(Error::Kind::bad_input, "no server is named; set " + connection.url_setting);
-  if (auto url = http::parse_url(connection.url); !url)
-    return fail(Error::Kind::bad_input, connection.url_setting + ": " + url.error().message);
+  const auto url = http::parse_url(connection.url);
+  if (!url) return fail(Error::Kind::bad_input, connection.url_setting + ": " + url.error().message);
+  if (!url->tls && !connection.allow_plain && !http::is_loopback(url->host))
+    return fail(
+        Error::Kind::bad_input,
+        connection.url_setting + ": " + http::shown_url(connection.url) +
+            ": would send questions and token unprotected; use https, or say --allow-plain-http (in a "
+            "context: allow_plain_http: true) where the network itself protects the way");
   if (!connection.token_file.empty()) {
     auto token = http::read_token(connection.token_file, connection.token_setting);
     if (!token) return tl::unexpected(token.error());
@@ -46,6 +52,7 @@ Result<Json> Direct::get(const Ask& ask) const {
   request.headers.insert(request.headers.end(), ask.headers.begin(), ask.headers.end());
   request.url = connection_.url + ask.path;
   request.safe_to_repeat = true;
+  request.heavy = ask.form;
   const std::string query = encoded(ask.parameters);
   if (ask.form && query.size() > kLongestQuery) {
     request.method = "POST";
@@ -55,11 +62,14 @@ Result<Json> Direct::get(const Ask& ask) const {
     request.url += "?" + query;
   }
   auto response = client_.send(request, stop_);
-  if (!response) return tl::unexpected(response.error());
-  auto json = read_answer(
-      http::shown(request),
-      {.status = response->status, .content_type = response->content_type, .body = response->body},
-      connection_.server);
+  if (!response) return tl::unexpected(without_answer(response.error(), connection_.server));
+  const auto* location = response->header("Location");
+  auto json = read_answer(http::shown(request),
+                          {.status = response->status,
+                           .content_type = response->content_type,
+                           .body = response->body,
+                           .location = location == nullptr ? std::string() : *location},
+                          connection_.server);
   if (json) return json;
   Error error = std::move(json.error());
   if (error.kind == Error::Kind::denied && error.message.ends_with("no org id")) {

@@ -20,7 +20,8 @@ struct Ask {
   std::string path{};  // "/api/v1/query", escaped
   Parameters parameters{};
   /// The parameters may go as the body of a POST, which the query endpoints take as well; done when they are
-  /// too long for an address.
+  /// too long for an address. Such a query may be much work: a server that has too much of it (503, 504) is
+  /// not asked again.
   bool form = false;
   std::vector<http::Header> headers{};
 };

@@ -24,8 +24,14 @@ struct Bounds {
     high = any ? std::max(high, value) : value;
     any = true;
   }
-  /// 0 at the smallest value, 1 at the largest; halved first, as the difference of two may be too large.
-  double share(double value) const { return high > low ? (value / 2 - low / 2) / (high / 2 - low / 2) : 0.5; }
+  /// Nothing is drawn above or below anything else.
+  bool level() const { return !(high / 2 - low / 2 > 0); }
+  /// 0 at the smallest value, 1 at the largest; halved first, as the difference of two may be too large. It
+  /// may be too small to be halved, too: then they are as good as equal.
+  double share(double value) const {
+    const double span = high / 2 - low / 2;
+    return span > 0 ? std::clamp((value / 2 - low / 2) / span, 0.0, 1.0) : 0.5;
+  }
 };
 
 std::size_t rounded(double value) {
@@ -163,9 +169,8 @@ std::string sparkline(std::span<const double> values, std::size_t width, Glyphs 
       line += ' ';
       continue;
     }
-    const auto step = bounds.high > bounds.low
-                          ? std::min<std::size_t>(7, static_cast<std::size_t>(bounds.share(share.high) * 8))
-                          : 3;
+    const auto step =
+        bounds.level() ? 3 : std::min<std::size_t>(7, static_cast<std::size_t>(bounds.share(share.high) * 8));
     if (glyphs == Glyphs::utf8)
       line += kBlocks.at(step);
     else
@@ -186,7 +191,7 @@ Chart line_chart(std::span<const std::vector<double>> lines, const ChartOptions&
   if (!bounds.any) return chart;
   const bool utf8 = options.glyphs == Glyphs::utf8;
   const std::size_t height = std::max<std::size_t>(options.height, 1);
-  const bool flat = !(bounds.high > bounds.low);
+  const bool flat = bounds.level();
   auto labels = labels_of(bounds);
   // The middle has one where it is a row of its own.
   if (!flat && (height < 5 || height % 2 == 0)) labels[1].clear();

@@ -1,5 +1,9 @@
 #include "tunnelctl/commands/mcp_tools.h"
 
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <sstream>
 
@@ -106,7 +110,9 @@ TEST(McpTools, NoValueBecomesAnOptionOrAFile) {
   EXPECT_THAT(words("check_datasources_health", R"({"uids": ["--", "--type"]})"),
               ElementsAre("datasource", "check", "--", "--", "--type"));
   EXPECT_THAT(words("find_error_pattern_logs", R"({"logql": "-"})"), ElementsAre(HasSubstr("wrong: ")));
-  EXPECT_THAT(words("monitor_plan", R"({"packs": ["../secrets"]})"), ElementsAre(HasSubstr("wrong: packs")));
+  for (const char* pack : {"../secrets", ".", "/etc", "nonsense"})
+    EXPECT_THAT(words("monitor_plan", Json{{"packs", {pack}}}.dump().c_str()),
+                ElementsAre(HasSubstr("wrong: packs: there is no pack")));
   EXPECT_THAT(words("explain_error_code", "{\"code\": \"a\\u0000b\"}"), ElementsAre(HasSubstr("zero byte")));
 }
 
@@ -122,6 +128,138 @@ TEST(McpTools, ValuesArriveAtTheCommandAsTheyWereSaid) {
     EXPECT_EQ(ended.status, ExitStatus::bad_input) << ended.err;
     EXPECT_THAT(ended.err, HasSubstr("no error has the code")) << ended.err;
   }
+}
+
+// As guides that were written for Grafana's own server have them.
+TEST(McpTools, CallsThatWereWrittenForGrafanasServerAreTaken) {
+  const struct {
+    const char *tool, *arguments;
+    std::vector<std::string> line;
+  } rows[] = {
+      {"list_prometheus_metric_names",
+       R"({"datasourceUid": "p", "regex": "tunnel_.*", "page": 1})",
+       {"metrics", "names", "--datasource=p", "--match=tunnel_.*", "--limit=100"}},
+      {"query_prometheus",
+       R"x({"datasourceUid": "p", "expr": "rate(tunnel_errors_total[5m])", "queryType": "instant", "projectName": "x"})x",
+       {"metrics", "query", "--datasource=p", "--limit=50", "--", "rate(tunnel_errors_total[5m])"}},
+      {"list_prometheus_label_names",
+       R"({"matches": [{"filters": [{"name": "job", "type": "=", "value": "api"},
+                                    {"name": "env", "type": "!~", "value": "d'e\"v"}]}]})",
+       {"metrics", "labels", R"(--match={job="api", env!~"d'e\"v"})", "--limit=100"}},
+      {"query_loki_logs",
+       R"({"datasourceUid": "l", "logql": "{service=\"streaming-proxy\"} |= \"error\"", "limit": 100, "format": "full"})",
+       {"logs", "query", "--datasource=l", "--limit=100", "--", R"({service="streaming-proxy"} |= "error")"}},
+      {"find_error_pattern_logs",
+       R"({"name": "Incident Analysis", "labels": {"service": "streaming-proxy"},
+           "start": "2026-01-31T09:30:00.000Z", "end": "2026-01-31T10:00:00.000Z"})",
+       {"logs", "patterns", "--from=2026-01-31T09:30:00.000Z", "--to=2026-01-31T10:00:00.000Z", "--top=20",
+        "--server-patterns=never", "--samples", "--",
+        R"({service="streaming-proxy"} |~ "(?i)error|fatal|panic|exception|fail|critical")"}},
+      {"create_dashboard",
+       R"({"dashboard": {"title": "Tunnel Errors", "tags": ["tunnel"], "panels": []},
+           "folderUid": "tunnel-monitoring", "overwrite": true})",
+       {"dashboard", "create", "--folder=tunnel-monitoring", "--force", "--uid=tunnel-errors", "--", "-"}},
+      {"create_alert_rule",
+       R"({"title": "Tunnel Error Rate High", "ruleGroup": "tunnel-alerts", "folderUID": "tunnel-monitoring",
+           "condition": "A", "data": [{"refId": "A", "queryType": "range", "datasourceUid": "p",
+           "model": {"expr": "rate(tunnel_errors_total[5m]) > 0.05", "interval": "1m"}}],
+           "noDataState": "NoData", "execErrState": "Alerting", "for": "5m", "orgID": 1,
+           "annotations": {"description": "d"}, "labels": {"severity": "critical"}})",
+       {"alert", "create", "--", "-"}},
+      {"create_incident",
+       R"({"title": "Tunnel Circuit Breaker Open", "severity": "critical", "roomPrefix": "tunnel",
+           "status": "active",
+           "labels": [{"key": "component", "label": "circuit-breaker"}, {"key": "severity", "label": "critical"},
+                      {"key": "auto-created", "label": "true"}],
+           "attachUrl": "https://grafana.example.com/d/tunnel-health", "attachCaption": "Tunnel Health Dashboard"})",
+       {"incident", "create", "--title=Tunnel Circuit Breaker Open", "--severity=critical",
+        "--label=component=circuit-breaker", "--label=severity=critical", "--label=auto-created=true",
+        "--room-prefix=tunnel", "--attach=https://grafana.example.com/d/tunnel-health",
+        "--attach-caption=Tunnel Health Dashboard"}},
+      {"create_incident",
+       R"({"title": "t", "severity": "Major", "labels": [{"key": "", "label": "db"}, {"label": "a=b"}, "x=y"],
+           "attachUrl": "https://a/?p=95", "attachCaption": "p=95"})",
+       {"incident", "create", "--title=t", "--severity=major", "--label=db", "--label=a=b", "--label=x=y",
+        "--attach=https://a/?p=95", "--attach-caption=p=95"}},
+      {"update_incident",
+       R"({"incidentId": "77", "status": "active", "severity": "minor", "title": "T2"})",
+       {"incident", "update", "--title=T2", "--severity=minor", "--status=active", "--", "77"}},
+      {"add_activity_to_incident",
+       R"({"incidentId": "77", "body": "\nCircuit breaker opened\n", "eventTime": "2026-01-31T10:00:00.000Z"})",
+       {"incident", "note", "--at=2026-01-31T10:00:00.000Z", "--", "77", "\nCircuit breaker opened\n"}},
+      {"list_incidents",
+       R"({"status": "active", "limit": 10})",
+       {"incident", "list", "--status=active", "--limit=10"}},
+      {"list_contact_points", "{}", {"contact-point", "list", "--limit=100"}},
+      {"generate_deeplink",
+       R"({"resourceType": "dashboard", "dashboardUid": "d", "timeRange": {"from": 1767225600000, "to": "now"}})",
+       {"link", "dashboard", "--from=1767225600000", "--to=now", "--", "d"}},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(std::string(row.tool) + " " + row.arguments);
+    EXPECT_EQ(words(row.tool, row.arguments), row.line);
+    EXPECT_THAT(parser_says(row.line), IsEmpty());
+  }
+}
+
+TEST(McpTools, WhatWouldBeAnotherCallIsRefused) {
+  const struct {
+    const char *tool, *arguments, *why;
+  } rows[] = {
+      {"search_dashboards", R"({"page": 2})", "page is 2 but must be one of: 1"},
+      {"list_datasources", R"({"offset": 50})", "offset is 50 but must be one of: 0"},
+      {"create_incident", R"({"title": "t", "severity": "info", "status": "resolved"})",
+       "status is \"resolved\" but must be one of: active"},
+      {"create_incident", R"({"title": "t", "severity": "info", "labels": [{"key": "a"}]})",
+       "labels: must be [{\"key\""},
+      {"create_incident", R"({"title": "t", "severity": "info", "labels": 5})",
+       "--label=5"},  // one word, as a tag
+      {"list_prometheus_label_names", R"({"matches": [{"filters": []}]})", "matches: must be"},
+      {"list_prometheus_label_names", R"({"matches": [{"filters": [{"name": "a b", "value": "c"}]}]})",
+       "matches: must be"},
+      {"list_prometheus_label_names",
+       R"({"matches": [{"filters": [{"name": "a", "type": "==", "value": "c"}]}]})", "matches: must be"},
+      {"generate_deeplink",
+       R"({"resourceType": "dashboard", "dashboardUid": "d", "timeRange": {"from": true}})",
+       "timeRange: has from and to"},
+      {"generate_deeplink",
+       R"({"resourceType": "dashboard", "dashboardUid": "d", "timeRange": {"since": "now-1h"}})",
+       "timeRange: has from and to"},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(std::string(row.tool) + " " + row.arguments);
+    EXPECT_THAT(words(row.tool, row.arguments), testing::Contains(HasSubstr(row.why)));
+  }
+}
+
+TEST(McpTools, WhatIsNotUsedIsSaidAndGoesNowhere) {
+  const Json rule{{"title", "t"}, {"orgID", 2}};
+  const auto line = command_line_of(tool("create_alert_rule"), rule);
+  ASSERT_TRUE(line);
+  EXPECT_FALSE(Json::parse(line->input).contains("orgID"));
+  EXPECT_EQ(outcome_of(tool("create_alert_rule"), rule, ExitStatus::ok, "{}", "").notes, "orgID: not used");
+  EXPECT_EQ(outcome_of(tool("find_error_pattern_logs"), {{"name", "n"}}, ExitStatus::ok, "{}",
+                       "tunnelctl: warning: w\n")
+                .notes,
+            "warning: w\nname: not used");
+  EXPECT_EQ(outcome_of(tool("search_dashboards"), {{"page", 1}}, ExitStatus::ok, "{}", "").notes, "")
+      << "the first page is what it gets";
+}
+
+TEST(McpTools, PacksAreTheShippedOnesAndNeverAFolderThatIsCalledSo) {
+  const auto here = std::filesystem::current_path();
+  const auto elsewhere = std::filesystem::temp_directory_path() / ("mcp-packs-" + std::to_string(::getpid()));
+  std::filesystem::create_directories(elsewhere / "tunnel");
+  std::ofstream(elsewhere / "tunnel" / "pack.yaml") << "apiVersion: tunnelctl/v1\n";
+  std::filesystem::current_path(elsewhere);
+  for (const char* arguments : {"{}", R"({"packs": ["tunnel"]})"}) {
+    const auto line = words("monitor_plan", arguments);
+    ASSERT_EQ(line.size(), 4U) << testing::PrintToString(line);
+    EXPECT_TRUE(std::filesystem::path(line[3]).is_absolute()) << line[3];
+    EXPECT_FALSE(std::filesystem::equivalent(line[3], elsewhere / "tunnel"));
+  }
+  std::filesystem::current_path(here);
+  std::filesystem::remove_all(elsewhere);
 }
 
 TEST(McpTools, QueriesChooseTheVerb) {
@@ -215,6 +353,8 @@ TEST(McpTools, OutcomesTellFailuresFromAnswers) {
       {"tunnel_events", ExitStatus::ok, "{\"id\":1}\n{\"id\":2}\n", "",
        "{\"events\":[{\"id\":1},{\"id\":2}]}", "", false},
       {"tunnel_events", ExitStatus::ok, "", "", "{\"events\":[]}", "", false},
+      {"tunnel_events", ExitStatus::unavailable, "", "tunnelctl: http://d: refused\n",
+       "http://d: refused\nexit status 69", "", true},
       {"delete_alert_rule", ExitStatus::ok, "", "", "done", "", false},
   };
   for (const auto& row : rows) {

@@ -99,6 +99,78 @@ TEST(SeriesView, QuotesCsvAndHasAColumnForEachLabel) {
             "1970-01-01T00:00:01.000Z,,\"two\nlines\",+Inf\r\n");
 }
 
+TEST(SeriesView, WritesJsonPieceByPieceAsItWouldBeWhole) {
+  Data data{.type = "matrix", .warnings = {"\"series\": [\n"}};
+  for (int i = 0; i < 3; ++i) {
+    auto& one = data.series.emplace_back();
+    one.labels = {{"samples", "\n      \"samples\": []"}, {"i", std::to_string(i)}};
+    for (int at = 0; at < i; ++at) one.samples.push_back({Time(seconds(at)), at == 0 ? 0.5 : kInf});
+    one.histograms = i == 1 ? 2 : 0;
+  }
+  const auto text = shown(
+      [&](Session& session) {
+        show_range(data, {}, {}, {{"query", "\n  \"series\": []"}}, session);
+      },
+      "json");
+  const auto json = Json::parse(text.out);
+  EXPECT_EQ(text.out, json.dump(2) + "\n");
+  EXPECT_EQ(json["series"].size(), 3U);
+  EXPECT_EQ(json["series"][2]["samples"][1],
+            Json::parse(R"({"time":"1970-01-01T00:00:01.000Z","value":"+Inf"})"));
+  EXPECT_EQ(json["series"][1]["histograms"], 2);
+  Data word{.type = "string"};
+  word.series.emplace_back().lines = {{.at = {}, .text = "hi"}};
+  const auto said = shown([&](Session& session) { show_instant(word, {}, {}, session); }, "json");
+  EXPECT_EQ(said.out, Json::parse(said.out).dump(2) + "\n");
+  EXPECT_EQ(Json::parse(said.out)["series"], Json::parse(R"([{"labels":{},"text":"hi"}])"));
+}
+
+TEST(SeriesView, KeepsLabelsApartFromTheColumnsOfCsv) {
+  const auto data = vector({{{{"time", "noon"}, {"value", "high"}, {"label_time", "x"}}, 1}});
+  const auto said = shown([&](Session& session) { show_instant(data, {.csv = true}, {}, session); });
+  EXPECT_EQ(said.out,
+            "time,label_time,label_label_time,label_value,value\r\n"
+            "1970-01-01T00:00:01.000Z,x,noon,high,1\r\n");
+}
+
+TEST(SeriesView, LetsNoCsvSteerATerminal) {
+  const auto data = vector({{{{"a", "\x1b[31mred\n"}}, 1}});
+  const auto csv = [&](bool terminal) {
+    return shown([&](Session& session) {
+             session.out_is_terminal = terminal;
+             show_instant(data, {.csv = true}, {}, session);
+           })
+        .out;
+  };
+  EXPECT_THAT(csv(true), HasSubstr(", [31mred ,1\r\n"));
+  EXPECT_THAT(csv(false), HasSubstr(",\"\x1b[31mred\n\",1\r\n")) << "a file gets what there is";
+}
+
+TEST(SeriesView, SaysWhatAFormLeavesOut) {
+  Data data{.type = "matrix"};
+  auto& one = data.series.emplace_back();
+  one.samples = {{Time(seconds(1)), 1}, {Time(seconds(2)), 2}};
+  const auto table = shown([&](Session& session) { show_instant(data, {}, {}, session); });
+  EXPECT_EQ(table.out, "VALUE  SERIES\n2      {}\n");
+  EXPECT_THAT(table.err, HasSubstr("VALUE is the last sample of each series; --csv"));
+  EXPECT_THAT(table.err, HasSubstr("1 series\n"));
+  one.histograms = 3;
+  const auto csv = shown([&](Session& session) { show_instant(data, {.csv = true}, {}, session); });
+  EXPECT_THAT(csv.err, HasSubstr("left out: 3 samples that are native histograms"));
+  EXPECT_THAT(csv.err, testing::Not(HasSubstr("VALUE")));
+}
+
+TEST(SeriesView, MarksALastValueThatIsOld) {
+  Data data{.type = "matrix"};
+  const prometheus::Range range{.from = Time(seconds(0)), .to = Time(seconds(45)), .step = seconds(10)};
+  data.series.emplace_back().samples = {{Time(seconds(0)), 1}, {Time(seconds(30)), 7}};
+  data.series.emplace_back().samples = {{Time(seconds(40)), 8}};  // the last step before the end
+  const auto said = shown([&](Session& session) { show_range(data, range, {}, {}, session); });
+  EXPECT_THAT(said.out, HasSubstr("  7*    {}\n"));
+  EXPECT_THAT(said.out, HasSubstr("  8     {}\n"));
+  EXPECT_THAT(said.err, HasSubstr("* the series has nothing at the end of that time: its LAST is older\n"));
+}
+
 TEST(SeriesView, ShowsNativeHistogramsByName) {
   Data data{.type = "vector"};
   data.series.push_back({.labels = {{"__name__", "h"}}, .histograms = 1});
@@ -118,8 +190,8 @@ TEST(SeriesView, SumsARangeUpInALine) {
   EXPECT_EQ(said.out,
             "GRAPH  MIN  MEAN  MAX  LAST  SERIES\n"
             "▁▅  █  1    2     3    3     {a=\"b\"}\n"
-            "       -    -     -    NaN   {}\n");
-  EXPECT_EQ(said.err, "2 series\n");
+            "       -    -     -    NaN*  {}\n");
+  EXPECT_EQ(said.err, "* the series has nothing at the end of that time: its LAST is older\n2 series\n");
 }
 
 TEST(SeriesView, DrawsSeveralSeriesWithLettersWhereThereIsNoColour) {

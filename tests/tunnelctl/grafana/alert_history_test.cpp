@@ -147,6 +147,25 @@ TEST(AlertHistory, SaysWhenThereIsMoreThanTheLimit) {
   EXPECT_EQ(all->changes.size(), 2U);
 }
 
+TEST(AlertHistory, ThatTheServerCutIsSaidToHaveMore) {
+  Json times = Json::array(), states = Json::array();
+  for (int i = 0; i < 5000; ++i) {
+    times.push_back(1795260020000 + i);
+    states.push_back("Alerting");
+  }
+  const Json frame{{"schema", {{"fields", {{{"name", "time"}}, {{"name", "next"}}}}}},
+                   {"data", {{"values", {times, states}}}}};
+  const ScriptedApi api({{kHistory, says(200, frame.dump())}});
+  auto query = kDay;
+  for (const std::size_t limit : {0, 5000}) {
+    query.limit = limit;
+    const auto history = asked(api, query);
+    ASSERT_TRUE(history) << history.error().message;
+    EXPECT_EQ(history->changes.size(), 5000U);
+    EXPECT_TRUE(history->more) << "it was asked for 5000 at most";
+  }
+}
+
 TEST(AlertHistory, ThatNobodyMayReadIsDenied) {
   const ScriptedApi api({{kHistory, says(403, R"({"message":"Permissions needed: alert.rules:read"})")}});
   const auto history = asked(api);

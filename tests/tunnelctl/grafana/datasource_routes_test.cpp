@@ -62,6 +62,13 @@ TEST(DatasourceRoutes, SwitchOnlyWhereTheRouteIsClosed) {
   }
 }
 
+TEST(DatasourceRoutes, AskNoQueryTwiceThatIsTooMuch) {
+  const ScriptedApi api({{kResources, always(503)}});
+  const auto way = routes(api);
+  ASSERT_TRUE(way.ask({.path = kQuery, .query = "query=up", .form = true}));
+  EXPECT_EQ(api.lines().size(), 1U);
+}
+
 TEST(DatasourceRoutes, RememberWhatWorkedForAPath) {
   const ScriptedApi api({{kResources, always(403)}, {kProxy, always(200)}});
   const auto way = routes(api);

@@ -83,6 +83,38 @@ TEST_F(OnCallTest, ThatIsNotThereIsSaidSo) {
   }
 }
 
+TEST_F(OnCallTest, IsFoundByTheAppThatWasBeforeIrm) {
+  const ScriptedApi api(
+      {{"/api/plugins/grafana-oncall-app/settings",
+        says(200, R"({"enabled":true,"jsonData":{"onCallApiUrl":"http://127.0.0.1:9/oncall"}})")}});
+  const Connection connection{.url = api.url(), .token = Secret("t")};
+  auto server = Server::make(connection);
+  const auto oncall = OnCall::find(*server, connection);
+  ASSERT_TRUE(oncall) << oncall.error().message;
+  EXPECT_EQ(oncall->url(), "http://127.0.0.1:9/oncall");
+}
+
+TEST_F(OnCallTest, ThatIsDisabledIsSaidSo) {
+  const ScriptedApi api(
+      {{kSettings,
+        says(200, R"({"enabled":false,"jsonData":{"onCallApiUrl":"http://127.0.0.1:9/oncall"}})")}});
+  const Connection connection{.url = api.url(), .token = Secret("t")};
+  auto server = Server::make(connection);
+  const auto oncall = OnCall::find(*server, connection);
+  ASSERT_FALSE(oncall);
+  EXPECT_EQ(oncall.error().kind, Error::Kind::not_found);
+  EXPECT_THAT(oncall.error().message, HasSubstr("has no OnCall (the app grafana-irm-app is disabled)"));
+}
+
+TEST_F(OnCallTest, AWebPageIsNoSignThatItIsMissing) {
+  const ScriptedApi api({{kSettings, says(200, "<html>Sign in</html>")}});
+  const Connection connection{.url = api.url(), .token = Secret("t")};
+  auto server = Server::make(connection);
+  const auto oncall = OnCall::find(*server, connection);
+  ASSERT_FALSE(oncall);
+  EXPECT_EQ(oncall.error().kind, Error::Kind::unavailable) << oncall.error().message;
+}
+
 TEST_F(OnCallTest, TakesNoUserAndPassword) {
   const ScriptedApi api({});
   const auto oncall = find(api.url(), {.username = "admin", .password = Secret("admin")});

@@ -34,7 +34,7 @@ Result<QueryResult> asked(unsigned status, const std::string& answer, const std:
                             if (body != nullptr) *body = Json::parse(asked.body);
                             return ScriptedApi::Says{status, answer};
                           }}});
-  auto server = Server::make({.url = api.url(), .read_only = true});
+  auto server = Server::make({.url = api.url()});
   return query(*server, kSource, queries, kHour);
 }
 
@@ -117,6 +117,14 @@ TEST(SourceQuery, ThatFailsAloneIsAnErrorInTheSourcesWords) {
   const Case cases[] = {
       {400, results(R"("A":{"error":"bad_data: invalid parameter \"query\": 1:6: parse error"})"),
        Error::Kind::bad_input, "A: bad_data: invalid parameter \"query\": 1:6: parse error"},
+      // As Grafana 12.4 answers for a data source that it does not reach.
+      {400,
+       results(R"("A":{"error":"Post \"http://127.0.0.1:33019/api/v1/query\": dial tcp 127.0.0.1:33019: )"
+               R"(connect: connection refused","errorSource":"downstream","status":502,"frames":[]})"),
+       Error::Kind::unavailable, "connect: connection refused"},
+      {400, results(R"("A":{"error":"no rights","status":403},"B":{"error":"bad","status":400})"),
+       Error::Kind::denied, "A: no rights"},
+      {200, results(R"("A":{"error":"bad","status":400})"), Error::Kind::bad_input, "A: bad"},
       {404, R"({"message":"Data source not found"})", Error::Kind::not_found, "Data source not found"},
       {500, R"({"message":"Query data error"})", Error::Kind::unavailable, "Query data error"},
       {200, "<html>", Error::Kind::unavailable, "the answer holds no results"},

@@ -46,6 +46,13 @@ TEST(SilenceMatcher, IsReadAsItIsPrinted) {
       {R"(a="b \"c\" \\ d")", {.name = "a", .value = R"(b "c" \ d)"}, R"(a="b \"c\" \\ d")"},
       {R"(a=~"edge-\d+")", {.name = "a", .value = R"(edge-\d+)", .is_regex = true}, R"(a=~"edge-\\d+")"},
       {"team=größe", {.name = "team", .value = "größe"}, "team=\"größe\""},
+      {R"("my label"=b)", {.name = "my label", .value = "b"}, R"("my label"="b")"},
+      {R"("a=\"b\"" != "c=d")",
+       {.name = "a=\"b\"", .value = "c=d", .is_equal = false},
+       R"("a=\"b\""!="c=d")"},
+      {"größe=1", {.name = "größe", .value = "1"}, "\"größe\"=\"1\""},
+      {"service.name=api", {.name = "service.name", .value = "api"}, R"("service.name"="api")"},
+      {R"("a:b"=~c)", {.name = "a:b", .value = "c", .is_regex = true}, R"(a:b=~"c")"},
   };
   for (const auto& one : cases) {
     SCOPED_TRACE(one.text);
@@ -62,11 +69,18 @@ TEST(SilenceMatcher, ThatMakesNoSenseIsRefusedWithTheForm) {
     const char* text;
     const char* why;
   };
-  const Case cases[] = {{"severity", "has no =, !=, =~ or !~"}, {"", "has no ="},
-                        {"=critical", "names no label"},        {"a!b", "a lone ! is no comparison"},
-                        {"a==b", "== is no comparison"},        {"a b=c", "\"a b\" is no label's name"},
-                        {"{a=b}", "is no label's name"},        {"a=\"b", "quotes are not closed"},
-                        {"a=\"b\" or", "quotes are not closed"}};
+  const Case cases[] = {{"severity", "has no =, !=, =~ or !~"},
+                        {"", "has no ="},
+                        {"=critical", "names no label"},
+                        {"a!b", "a lone ! is no comparison"},
+                        {"a==b", "== is no comparison"},
+                        {"a b=c", "\"a b\" is no label's name"},
+                        {"{a=b}", "is no label's name"},
+                        {"a=\"b", "quotes are not closed"},
+                        {"a=\"b\" or", "quotes are not closed"},
+                        {"\"a=b", "quotes are not closed"},
+                        {"\"\"=b", "names no label"},
+                        {"\"a\"b=c", "between its label and the comparison"}};
   for (const auto& one : cases) {
     SCOPED_TRACE(one.text);
     const auto read = matcher(one.text);

@@ -126,7 +126,44 @@ TEST(Prometheus, RefusesAnAnswerThatIsTooLarge) {
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().kind, Kind::bad_input);
   EXPECT_THAT(answer.error().message, HasSubstr("/api/v1/query: "));
-  EXPECT_THAT(answer.error().message, HasSubstr("1000 bytes"));
+  EXPECT_THAT(answer.error().message, HasSubstr("1000 bytes; ask for a shorter time, a longer --step"));
+}
+
+TEST(Prometheus, IsNotAskedAgainForMoreThanItCanDo) {
+  for (const unsigned status : {503U, 504U}) {
+    const ScriptedApi api({{"/api/v1/query", always(status, "too many queries")},
+                           {"/api/v1/rules", always(status, "starting")}});
+    EXPECT_FALSE(at(api).query("count({__name__=~\".+\"})", kTen));
+    EXPECT_EQ(api.lines().size(), 1U) << "a query is work for it";
+    EXPECT_FALSE(at(api).rules());
+    EXPECT_GT(api.lines().size(), 2U) << "the rest is cheap";
+  }
+}
+
+TEST(Prometheus, NamesWhereARedirectLeadsWithoutItsSecrets) {
+  const support::LoopbackServer server(
+      std::string("HTTP/1.1 302 Found\r\nLocation: https://sso.example/login?state=geheim#t\r\n"
+                  "Content-Length: 0\r\n\r\n"));
+  auto made = Server::make({.url = server.url()});
+  ASSERT_TRUE(made);
+  const auto answer = made->query("up", kTen);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind, Kind::unavailable);
+  EXPECT_THAT(answer.error().message, HasSubstr("302, a redirect to https://sso.example/login (perhaps"));
+}
+
+TEST(Prometheus, IsAskedWithoutTlsOnlyWhereThatIsAllowed) {
+  for (const char* url : {"http://prometheus:9090", "http://192.0.2.1"}) {
+    const auto refused = Server::make({.url = url, .url_setting = "prometheus_url"});
+    ASSERT_FALSE(refused) << url;
+    EXPECT_EQ(refused.error().kind, Kind::bad_input);
+    EXPECT_THAT(refused.error().message, HasSubstr(std::string("prometheus_url: ") + url + ": would send"));
+    EXPECT_THAT(refused.error().message, HasSubstr("--allow-plain-http"));
+    EXPECT_THAT(refused.error().message, HasSubstr("allow_plain_http: true"));
+    EXPECT_TRUE(Server::make({.url = url, .allow_plain = true}));
+  }
+  EXPECT_TRUE(Server::make({.url = "http://localhost:9090"}));
+  EXPECT_TRUE(Server::make({.url = "https://prometheus"}));
 }
 
 TEST(Prometheus, ListsNamesWithinAScope) {

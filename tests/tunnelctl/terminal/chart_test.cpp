@@ -65,6 +65,7 @@ TEST(Sparkline, HasAHeightForEachValue) {
       {{}, 5, "", ""},
       {{1, 2}, 0, "", ""},
       {{-1e308, 1e308}, 5, "▁█", "_@"},  // their difference is no number
+      {{0, 5e-324}, 5, "▄▄", "=="},      // nor is half of theirs
   };
   for (const auto& row : rows) {
     EXPECT_EQ(sparkline(row.values, row.width, Glyphs::utf8), row.utf8);
@@ -129,15 +130,17 @@ TEST(LineChart, HasNothingWithoutAnyValue) {
 }
 
 TEST(LineChart, StandsAnySize) {
-  const std::vector<std::vector<double>> lines = {{1, 2, -1e308, 1e308, 5}, {3}};
-  for (const auto glyphs : {Glyphs::utf8, Glyphs::ascii})
-    for (std::size_t width = 0; width < 30; ++width)
-      for (std::size_t height = 0; height < 6; ++height) {
-        const auto chart =
-            line_chart(lines, {.width = width, .height = height, .from = "f", .to = "t", .glyphs = glyphs});
-        EXPECT_EQ(chart.rows.size(), std::max<std::size_t>(height, 1));
-        EXPECT_GE(chart.rows.front().cells.size(), 2U);
-      }
+  const std::vector<std::vector<std::vector<double>>> charts = {
+      {{1, 2, -1e308, 1e308, 5}, {3}}, {{0, 5e-324}}, {{5e-324, 1e-323}, {0}}};
+  for (const auto& lines : charts)
+    for (const auto glyphs : {Glyphs::utf8, Glyphs::ascii})
+      for (std::size_t width = 0; width < 30; ++width)
+        for (std::size_t height = 0; height < 6; ++height) {
+          const auto chart =
+              line_chart(lines, {.width = width, .height = height, .from = "f", .to = "t", .glyphs = glyphs});
+          EXPECT_EQ(chart.rows.size(), std::max<std::size_t>(height, 1));
+          EXPECT_GE(chart.rows.front().cells.size(), 2U);
+        }
 }
 
 }  // namespace
