@@ -174,6 +174,15 @@ def test_resolving_twice_is_done_once(readable):
     assert [note["body"] for note in readable.read(made["id"])["notes"]].count("gone") == 1
 
 
+def test_a_note_for_one_that_is_resolved_already_is_kept(readable):
+    made = readable.create()
+    readable.run("resolve", made["id"], "--note", "it is back").expect(OK)
+    late = readable.run("resolve", made["id"], "--note", "the certificate was old").expect(OK)
+    assert "it was resolved already; the note was added" in late.err
+    bodies = [note["body"] for note in readable.read(made["id"])["notes"]]
+    assert "it is back" in bodies and "the certificate was old" in bodies
+
+
 def test_lists_are_filtered_and_say_when_there_is_more(readable):
     ids = [readable.create(f"number {index}", *(["--drill"] if index == 2 else []))["id"] for index in range(5)]
     readable.run("resolve", ids[1]).expect(OK)
@@ -233,8 +242,19 @@ def test_pagerduty_without_a_token_pages_and_resolves_and_says_the_rest(place_of
     assert event["payload"]["summary"] == "[DRILL] api fails" and event["payload"]["severity"] == "critical"
     for verb in (("note", made["id"], "x"), ("show", made["id"]), ("list",)):
         assert "incident.pagerduty.api_token_file" in place.run(*verb).expect(FAILED).err
-    place.run("resolve", made["id"]).expect(OK)
+    ended = place.run("resolve", made["id"], "--note", "gone").expect(OK)
     assert place.double.incidents[0]["status"] == "resolved"
+    assert "whether such an incident was open it does not say" in ended.err
+    assert "the note was not added" in ended.err
+
+
+def test_pagerduty_knows_an_id_of_its_own_that_is_not_there(place_of):
+    place = place_of("pagerduty")
+    place.create()
+    assert "there is no incident \"PT4KHLK\"" in place.run("resolve", "PT4KHLK").expect(FAILED).err
+    assert place.open_now() == 1
+    place.run("resolve", place.double.incidents[0]["id"]).expect(OK)
+    assert place.open_now() == 0
 
 
 # Failures ---------------------------------------------------------------------------------------------
@@ -325,6 +345,8 @@ def test_issues_of_others_are_no_incidents(place_of):
     place.double.add(title="a feature")
     assert place.json("list")["incidents"] == []
     assert "no label" in place.run("show", "1").expect(FAILED).err
+    assert "no label" in place.run("note", "1", "x").expect(FAILED).err
+    assert place.double.comments == []
     for _ in range(120):  # more than a page, and one that only looks like ours
         place.double.add(title="typed by hand", labels=[{"name": "incident"}], body="no mark")
     made = place.create()
@@ -393,6 +415,17 @@ def test_a_backend_that_is_not_configured_says_what_to_set(local):
     local.ctl.run("incident", "list", "--backend", "jira").expect(USAGE)
 
 
+def test_local_needs_nothing_of_other_services(local):
+    ctl = local.ctl.with_environment(
+        TUNNELCTL_INCIDENT_GITHUB_REPOSITORY="a/b", TUNNELCTL_INCIDENT_GITHUB_TOKEN_FILE="/nonexistent/token",
+        TUNNELCTL_INCIDENT_PAGERDUTY_ROUTING_KEY_FILE="/nonexistent/key", GRAFANA_URL="http://127.0.0.1:1",
+        GRAFANA_EXTRA_HEADERS="nonsense")
+    made = ctl.run("incident", "create", "--backend", "local", "--title", "api fails").expect(OK)
+    assert made.out == "inc-1\n" and "incidents are not drawn in Grafana: environment GRAFANA_EXTRA_HEADERS" in made.err
+    for backend in ("github", "pagerduty"):
+        assert "/nonexistent/" in ctl.run("incident", "list", "--backend", backend).expect(BAD_INPUT).err
+
+
 def test_the_configuration_file_says_where(place_of):
     place = place_of("github")
     token = place.ctl.environment["TUNNELCTL_INCIDENT_GITHUB_TOKEN_FILE"]
@@ -439,6 +472,19 @@ def test_incidents_of_local_are_drawn_in_grafana(place_of, grafana_double):
     assert made.out == "inc-2\n" and "Grafana has no annotation of it" in made.err
 
 
+def test_an_end_that_grafana_did_not_take_is_drawn_with_the_next_incident(place_of, grafana_double):
+    place = place_of("local")
+    place.ctl = place.ctl.with_environment(GRAFANA_URL=grafana_double.url,
+                                           GRAFANA_SERVICE_ACCOUNT_TOKEN=grafana_double.tokens["editor"])
+    first = place.create("one")
+    grafana_double.fault(method="PATCH", path="annotations", status=500)
+    assert "Grafana has no annotation" in place.run("resolve", first["id"]).expect(OK).err
+    grafana_double.no_faults()
+    place.create("two")
+    drawn = grafana_double.preset(("GET", "/api/annotations?tags=incident:inc-1", None))[0]
+    assert drawn[0]["timeEnd"] > drawn[0]["time"]
+
+
 # Bad input --------------------------------------------------------------------------------------------
 
 
@@ -475,7 +521,8 @@ def test_a_note_comes_from_standard_input_and_has_a_limit(local):
 
 def test_secrets_do_not_leave(place):
     token = "glsa_" + "a1B2" * 8 + "_0a1b2c3d"
-    made = place.create(f"login with {token}", "--note", f"password=hunter2-{token}", "--label", f"key={token}")
+    made = place.create(f"login with {token}", "--note", f"password=hunter2-{token}", "--label", f"key={token}",
+                        "--label", "password=hunter2")
     assert "[redacted" in made["title"]
     noted = place.run("note", made["id"], f"Authorization: Bearer {token}")
     assert noted.code == OK, noted

@@ -203,6 +203,23 @@ def test_a_server_that_hangs_does_not_hold_the_note_up(desk, new_server, loki):
     assert len(notes(desk, id_)) == 1
 
 
+def test_a_grafana_that_hangs_leaves_prometheus_and_loki(desk, new_server, prometheus, loki):
+    loki.push({"job": "tunneld"}, ['{"level":"ERROR","message":"still here"}'])
+    id_ = create(desk)
+    ctl = desk.with_environment(
+        GRAFANA_URL=new_server(lambda path: None), PROMETHEUS_URL=f"http://127.0.0.1:{prometheus.port}",
+        LOKI_URL=loki.url, TUNNELCTL_INCIDENT_ENRICHMENT_DEADLINE="6s")
+    begun = time.monotonic()
+    made = enrich(ctl, id_)
+    assert time.monotonic() - begun < 12
+    assert "- Error rate: " in made["markdown"] and "still here" in made["markdown"]
+    assert [problem for problem in made["problems"] if "annotations" not in problem] == []
+    # Named on the command line nobody asks Grafana for them at all.
+    made = enrich(ctl.with_environment(PROMETHEUS_URL=None), id_, "--dry-run",
+                  "--prometheus-url", f"http://127.0.0.1:{prometheus.port}")
+    assert "- Error rate: " in made["markdown"]
+
+
 def test_other_answers_are_told_as_text(desk, new_server):
     page = new_server(lambda path: (200, "text/html", b"<html><b>Sign in</b> `here`</html>"))
     made = enrich(desk.with_environment(PROMETHEUS_URL=page, LOKI_URL=page), create(desk))

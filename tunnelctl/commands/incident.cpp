@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <istream>
 #include <ostream>
 
@@ -25,6 +26,7 @@ struct IncidentCreate {
   std::string room_prefix = "incident";
   bool drill = false;
   std::vector<std::string> attachments{};
+  std::vector<std::string> captions{};
   std::string dedup_key{};
   std::optional<std::string> note{};
 };
@@ -32,6 +34,7 @@ struct IncidentNote {
   IncidentFlags flags{};
   std::string id{};
   std::string text{};
+  std::string at{};
 };
 struct IncidentUpdate {
   IncidentFlags flags{};
@@ -48,13 +51,19 @@ struct IncidentResolve {
   std::optional<std::string> note{};
 };
 /// URL, or URL=CAPTION. Addresses may have "=" themselves: the last one counts, unless it is a parameter's.
-Result<incident::Attachment> attachment_of(const std::string& text) {
+/// With a caption of its own all of the text is the address.
+Result<incident::Attachment> attachment_of(const std::string& text, const std::string* caption) {
   const auto refuse = [&](const char* why) {
     return fail(Error::Kind::bad_input, "--attach \"" + terminal::harmless(text) + "\": " + why);
   };
   if (!text.starts_with("https://") && !text.starts_with("http://"))
     return refuse("must begin with https:// or http://");
   if (terminal::harmless(text) != text) return refuse("has characters that are no text");
+  if (caption != nullptr) {
+    if (terminal::harmless(*caption) != *caption)
+      return fail(Error::Kind::bad_input, "--attach-caption: must be one line of text");
+    return incident::Attachment{.url = text, .caption = *caption};
+  }
   const auto sign = text.rfind('=');
   if (sign == std::string::npos) return incident::Attachment{.url = text};
   incident::Attachment attachment{.url = text.substr(0, sign), .caption = text.substr(sign + 1)};
@@ -97,8 +106,11 @@ Result<ExitStatus> run(const IncidentCreate& options, Session& session) {
   auto labels = incident_labels(options.labels);
   if (!labels) return tl::unexpected(labels.error());
   opening.labels = std::move(*labels);
-  for (const auto& text : options.attachments) {
-    auto attachment = attachment_of(text);
+  if (!options.captions.empty() && options.captions.size() != options.attachments.size())
+    return fail(Error::Kind::bad_input, "--attach-caption: say it once for each --attach, or not at all");
+  for (std::size_t i = 0; i < options.attachments.size(); ++i) {
+    auto attachment =
+        attachment_of(options.attachments[i], options.captions.empty() ? nullptr : &options.captions[i]);
     if (!attachment) return tl::unexpected(attachment.error());
     opening.attachments.push_back(std::move(*attachment));
   }
@@ -129,10 +141,12 @@ Result<ExitStatus> run(const IncidentCreate& options, Session& session) {
 Result<ExitStatus> run(const IncidentNote& options, Session& session) {
   const auto text = incident_text(options.text, "the note", session);
   if (!text) return tl::unexpected(text.error());
+  const auto at = options.at.empty() ? Result<times::Time>(now()) : times::moment(options.at, now());
+  if (!at) return fail(at.error().kind, "--at: " + at.error().message);
   auto choice = named_backend(options.flags, session, Access::write);
   if (!choice) return tl::unexpected(choice.error());
   say_redacted(session, {*text});
-  if (auto noted = choice->backend->note(options.id, {.at = now(), .body = *text}); !noted)
+  if (auto noted = choice->backend->note(options.id, {.at = *at, .body = *text}); !noted)
     return tl::unexpected(noted.error());
   if (session.json()) session.out << pretty({{"id", options.id}, {"noted", true}});
   session.say(terminal::harmless("incident " + options.id + ": noted"));
@@ -169,6 +183,27 @@ Result<ExitStatus> run(const IncidentUpdate& options, Session& session) {
   return ExitStatus::ok;
 }
 
+/// Backends leave what is resolved already as it is: what somebody found out is not lost for that.
+void add_last_note(incident::Backend& backend, const std::string& id, const incident::Note& note,
+                   Incident& resolved, const Session& session) {
+  const auto body = patterns::Redaction().apply(note.body);
+  // Services cut what is nearly as long as a note may be.
+  constexpr std::size_t kNeverCut = 60'000;
+  const bool has_it =
+      std::any_of(resolved.notes.begin(), resolved.notes.end(), [&](const incident::Note& one) {
+        return one.body == body ||
+               (body.size() > kNeverCut && one.body.starts_with(body.substr(0, kNeverCut)));
+      });
+  if (note.body.empty() || has_it) return;
+  if (auto noted = backend.note(id, note); !noted) {
+    session.warn(terminal::harmless("the note was not added: " + noted.error().message));
+    return;
+  }
+  resolved.notes.push_back(note);
+  resolved.notes.back().body = body;
+  session.say("it was resolved already; the note was added");
+}
+
 Result<ExitStatus> run(const IncidentResolve& options, Session& session) {
   incident::Note note{.at = now()};
   if (options.note) {
@@ -179,10 +214,16 @@ Result<ExitStatus> run(const IncidentResolve& options, Session& session) {
   auto choice = named_backend(options.flags, session, Access::write);
   if (!choice) return tl::unexpected(choice.error());
   say_redacted(session, {note.body});
-  const auto resolved = choice->backend->resolve(options.id, note);
+  auto resolved = choice->backend->resolve(options.id, note);
   if (!resolved) return tl::unexpected(resolved.error());
+  add_last_note(*choice->backend, options.id, note, *resolved, session);
   if (session.json()) session.out << pretty(to_json(*resolved));
-  report(*resolved, "is resolved", session);
+  // What only is told does not say what it knows.
+  report(*resolved,
+         resolved->title.empty()
+             ? choice->backend->name() + " took it; whether such an incident was open it does not say"
+             : "is resolved",
+         session);
   return ExitStatus::ok;
 }
 
@@ -209,6 +250,10 @@ void add_create(CLI::App& group, Chosen& chosen) {
   verb.add_option("--attach", options->attachments, "an address that belongs to it, with its caption")
       ->allow_extra_args(false)
       ->type_name("URL=CAPTION");
+  verb.add_option("--attach-caption", options->captions,
+                  "the caption of the --attach at the same place, which then is an address alone")
+      ->allow_extra_args(false)
+      ->type_name("TEXT");
   verb.add_option("--dedup-key", options->dedup_key,
                   "at most one incident of a key is open; default: made of the title")
       ->type_name("KEY");
@@ -225,6 +270,9 @@ void add_changing(CLI::App& group, Chosen& chosen) {
                           options);
     add_incident_id(verb, options->id, options->flags);
     verb.add_option("text", options->text, "Markdown; - reads standard input")->required()->type_name("TEXT");
+    verb.add_option("--at", options->at,
+                    "when it was; default: now, and so for PagerDuty, whose notes have no time to set")
+        ->type_name("TIME");
   }
   {
     auto options = std::make_shared<IncidentUpdate>();

@@ -18,6 +18,7 @@
 #include "tunnelctl/grafana/datasources.h"
 #include "tunnelctl/incident/detect.h"
 #include "tunnelctl/incident/timeline.h"
+#include "tunnelctl/prometheus/direct.h"
 #include "tunnelctl/terminal/table.h"
 
 namespace tunnelctl {
@@ -118,10 +119,39 @@ Result<incident::EnrichmentOptions> enrichment_options(Session& session) {
   return options;
 }
 
+/// A stop that comes at `end`, unless what it is for is found by then, and with that of everything.
+class EnrichmentSources::LookUp {
+ public:
+  LookUp(std::stop_token all, std::chrono::steady_clock::time_point end)
+      : all_(std::move(all), [this] { stop_.request_stop(); }),
+        clock_([this, end](const std::stop_token& done) {
+          std::mutex mutex;
+          std::condition_variable_any changed;
+          std::unique_lock lock(mutex);
+          changed.wait_until(lock, done, end, [] { return false; });
+          if (!done.stop_requested()) stop_.request_stop();
+        }) {}
+
+  std::stop_token token() const { return stop_.get_token(); }
+  /// False when it was too late.
+  bool found() {
+    clock_.request_stop();
+    clock_.join();
+    return !stop_.stop_requested();
+  }
+
+ private:
+  std::stop_source stop_{};
+  std::stop_callback<std::function<void()>> all_;
+  std::jthread clock_;
+};
+
 EnrichmentSources::EnrichmentSources(Session& session, std::chrono::milliseconds deadline,
                                      std::stop_token stop)
     : outer_(std::move(stop), [this] { stop_.request_stop(); }),
-      end_(std::chrono::steady_clock::now() + deadline),
+      begin_(std::chrono::steady_clock::now()),
+      end_(begin_ + deadline),
+      looked_(begin_ + deadline / 3),
       watchdog_([this](const std::stop_token& done) {
         std::mutex mutex;
         std::condition_variable_any changed;
@@ -150,39 +180,79 @@ std::chrono::milliseconds EnrichmentSources::left() const {
   return std::max(left, std::chrono::milliseconds(1));
 }
 
+template <class Found, class Ask>
+Result<Found> EnrichmentSources::look_up(Session& session, const Ask& ask) {
+  auto& look = *look_ups_.emplace_back(std::make_unique<LookUp>(stop_.get_token(), looked_));
+  session.stop = look.token();
+  Result<Found> found = ask(session);
+  session.stop = stop_.get_token();
+  if (look.found()) return found;
+  if (!found && found.error().kind != Error::Kind::cancelled) return found;
+  const auto connection = session.connection();
+  return fail(Error::Kind::unavailable,
+              (connection ? connection->url : std::string("Grafana")) + ": no answer within " +
+                  times::duration_text(std::chrono::floor<std::chrono::milliseconds>(looked_ - begin_)));
+}
+
 void EnrichmentSources::find(Session& session) {
-  auto metrics = metric_source(session);
-  if (metrics)
-    sources_.metrics = &metrics_.emplace(std::move(*metrics));
-  else
-    sources_.metrics_missing = metrics.error().message;
-  auto logs = log_source(session);
-  if (logs)
-    sources_.logs = &logs_.emplace(std::move(*logs));
-  else
-    sources_.logs_missing = logs.error().message;
+  // Nobody is asked for these now.
+  add_events(session);
+  find_metrics(session);
+  find_logs(session);
   const auto settings = incident_settings(session);
   if (session.names_grafana() && settings)
     add_grafana(session, settings->enrichment.dashboard, settings->enrichment.change_tags);
-  add_events(session);
+}
+
+void EnrichmentSources::find_metrics(Session& session) {
+  auto found = look_up<prometheus::Server>(session, [](Session& it) { return metric_source(it); });
+  if (!found)
+    if (auto straight = straight_to_prometheus(session); straight && *straight) {
+      (*straight)->server = "Prometheus";
+      if (auto way = prometheus::Direct::make(std::move(**straight), stop_.get_token()))
+        found = prometheus::Server(std::move(*way));
+    }
+  if (found)
+    sources_.metrics = &metrics_.emplace(std::move(*found));
+  else
+    sources_.metrics_missing = found.error().message;
+}
+
+void EnrichmentSources::find_logs(Session& session) {
+  auto found = look_up<prometheus::Loki>(session, [](Session& it) { return log_source(it); });
+  if (!found)
+    if (auto straight = straight_to_loki(session); straight && *straight) {
+      (*straight)->server = "Loki";
+      if (auto way = prometheus::Direct::make(std::move(**straight), stop_.get_token()))
+        found = prometheus::Loki(std::move(*way));
+    }
+  if (found)
+    sources_.logs = &logs_.emplace(std::move(*found));
+  else
+    sources_.logs_missing = found.error().message;
 }
 
 void EnrichmentSources::add_grafana(Session& session, const std::string& dashboard,
                                     const std::vector<std::string>& tags) {
   auto made = session.grafana();
   if (!made) return;  // the sources that go through it say why
-  const auto server = std::make_shared<grafana::Server>(std::move(*made));
   if (!tags.empty())
-    sources_.changes.push_back({.name = "Grafana's annotations", .ask = [server, tags](times::Range range) {
-                                  return annotated(*server, tags, range);
-                                }});
-  const auto all = grafana::list_datasources(*server);
-  if (!all) return;
-  sources_.grafana_url = server->public_url();
-  sources_.metrics_uid = uid_of(all->items, "prometheus");
-  sources_.logs_uid = uid_of(all->items, "loki");
-  // A link to a dashboard that is not there helps nobody.
-  if (!dashboard.empty() && grafana::read_dashboard(*server, dashboard)) sources_.dashboard_uid = dashboard;
+    sources_.changes.push_back({.name = "Grafana's annotations",
+                                .ask = [server = std::make_shared<grafana::Server>(std::move(*made)), tags](
+                                           times::Range range) { return annotated(*server, tags, range); }});
+  const auto linked = look_up<bool>(session, [&](Session& it) -> Result<bool> {
+    auto server = it.grafana();
+    if (!server) return tl::unexpected(server.error());
+    const auto all = grafana::list_datasources(*server);
+    if (!all) return tl::unexpected(all.error());
+    sources_.grafana_url = server->public_url();
+    sources_.metrics_uid = uid_of(all->items, "prometheus");
+    sources_.logs_uid = uid_of(all->items, "loki");
+    // A link to a dashboard that is not there helps nobody.
+    if (!dashboard.empty() && grafana::read_dashboard(*server, dashboard)) sources_.dashboard_uid = dashboard;
+    return true;
+  });
+  (void)linked;  // there are fewer links then
 }
 
 void EnrichmentSources::add_events(Session& session) {

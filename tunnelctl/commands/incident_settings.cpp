@@ -61,31 +61,59 @@ Result<void> add_services(const IncidentSettings& settings, Session& session, in
   if (session.globals.timeout_seconds > 0)
     remote.timeout =
         std::chrono::milliseconds(static_cast<std::int64_t>(session.globals.timeout_seconds * 1000));
-  auto routing = secret(session, "incident.pagerduty.routing_key", settings.pagerduty.routing_key_file);
-  auto api = secret(session, "incident.pagerduty.api_token", settings.pagerduty.api_token_file);
-  auto github = secret(session, "incident.github.token", settings.github.token_file);
-  auto signing = secret(session, "incident.webhook.secret", settings.webhook.secret_file);
-  for (const auto* one : {&routing, &api, &github, &signing})
-    if (!*one) return tl::unexpected(one->error());
-  if (!routing->empty()) {
-    places.pagerduty = incident::PagerdutyOptions{.routing_key = std::move(*routing),
-                                                  .api_token = std::move(*api),
-                                                  .from = settings.pagerduty.from,
-                                                  .url = settings.pagerduty.url,
-                                                  .api_url = settings.pagerduty.api_url,
-                                                  .remote = remote};
-    std::array<char, 256> host{};
-    if (::gethostname(host.data(), host.size() - 1) == 0) places.pagerduty->source = host.data();
-    if (places.pagerduty->source.empty()) places.pagerduty->source = "tunnelctl";
+  // A secret of another service that cannot be read must not keep an incident from being written down.
+  const auto wanted = [&](std::string_view name) {
+    return places.backend.empty() || places.backend == "auto" || places.backend == name;
+  };
+  if (wanted("pagerduty")) {
+    auto routing = secret(session, "incident.pagerduty.routing_key", settings.pagerduty.routing_key_file);
+    auto api = secret(session, "incident.pagerduty.api_token", settings.pagerduty.api_token_file);
+    for (const auto* one : {&routing, &api})
+      if (!*one) return tl::unexpected(one->error());
+    if (!routing->empty()) {
+      places.pagerduty = incident::PagerdutyOptions{.routing_key = std::move(*routing),
+                                                    .api_token = std::move(*api),
+                                                    .from = settings.pagerduty.from,
+                                                    .url = settings.pagerduty.url,
+                                                    .api_url = settings.pagerduty.api_url,
+                                                    .remote = remote};
+      std::array<char, 256> host{};
+      if (::gethostname(host.data(), host.size() - 1) == 0) places.pagerduty->source = host.data();
+      if (places.pagerduty->source.empty()) places.pagerduty->source = "tunnelctl";
+    }
   }
-  if (!settings.github.repository.empty())
+  if (wanted("github") && !settings.github.repository.empty()) {
+    auto token = secret(session, "incident.github.token", settings.github.token_file);
+    if (!token) return tl::unexpected(token.error());
     places.github = incident::GithubOptions{.repository = settings.github.repository,
                                             .url = settings.github.url,
-                                            .token = std::move(*github),
+                                            .token = std::move(*token),
                                             .remote = remote};
-  if (!settings.webhook.url.empty())
+  }
+  if (wanted("webhook") && !settings.webhook.url.empty()) {
+    auto signing = secret(session, "incident.webhook.secret", settings.webhook.secret_file);
+    if (!signing) return tl::unexpected(signing.error());
     places.webhook = incident::WebhookOptions{
         .url = settings.webhook.url, .secret = std::move(*signing), .remote = remote};
+  }
+  return {};
+}
+
+/// The Grafana that keeps incidents, or where those of local are drawn; the other backends need none.
+Result<void> add_grafana(Session& session, incident::Places& places) {
+  const auto& name = places.backend;
+  const bool is_local = name == "local";
+  if ((!name.empty() && name != "auto" && name != "grafana" && !is_local) || !session.names_grafana())
+    return {};
+  const bool was_wrong = session.configuration_is_wrong;
+  auto connection = session.connection();
+  if (connection) {
+    places.grafana = std::move(*connection);
+    return {};
+  }
+  if (!is_local) return tl::unexpected(connection.error());
+  session.configuration_is_wrong = was_wrong;
+  session.warn("incidents are not drawn in Grafana: " + connection.error().message);
   return {};
 }
 
@@ -279,11 +307,7 @@ Result<incident::Choice> incident_backend(const IncidentFlags& flags, Session& s
   if (const auto* user = session.variable("USER")) places.author = *user;
   places.warn = [&session](std::string_view text) { session.warn(text); };
   places.stop = session.stop;
-  if (session.names_grafana()) {
-    auto connection = session.connection();
-    if (!connection) return tl::unexpected(connection.error());
-    places.grafana = std::move(*connection);
-  }
+  if (auto added = add_grafana(session, places); !added) return tl::unexpected(added.error());
   const bool allow_plain = session.globals.allow_plain || (*context && (*context)->allow_plain_http);
   if (auto added = add_services(*settings, session, places, allow_plain); !added)
     return tl::unexpected(added.error());

@@ -163,12 +163,19 @@ class LateBackend final : public incident::Backend {
   using Make = std::function<Result<incident::Choice>()>;
   explicit LateBackend(Make make) : make_(std::move(make)) {}
 
-  /// Fails for what a person must mend.
-  Result<void> begin() {
-    const auto made = real();
-    if (made || made.error().kind == Error::Kind::unavailable || made.error().kind == Error::Kind::timed_out)
-      return {};
-    return tl::unexpected(made.error());
+  /// Fails for settings that make no sense. Why a backend that is away or refuses could not be made else, or
+  /// "": a later call tries again.
+  Result<std::string> begin() {
+    if (choice_) return std::string();
+    auto made = make_();
+    if (made) {
+      choice_ = std::move(*made);
+      return std::string();
+    }
+    const auto kind = made.error().kind;
+    if (kind != Error::Kind::unavailable && kind != Error::Kind::timed_out && kind != Error::Kind::denied)
+      return tl::unexpected(made.error());
+    return made.error().message;
   }
   std::string why() const { return choice_ ? choice_->why : std::string(); }
 
@@ -182,6 +189,9 @@ class LateBackend final : public incident::Backend {
   }
   Result<incident::Incident> read(const std::string& id) override {
     return call<incident::Incident>([&](Backend& backend) { return backend.read(id); });
+  }
+  void knows(const std::string& id, const incident::Opening& opening) override {
+    if (const auto backend = real()) (*backend)->knows(id, opening);
   }
   Result<void> note(const std::string& id, const incident::Note& note) override {
     return call<void>([&](Backend& backend) { return backend.note(id, note); });
@@ -197,7 +207,14 @@ class LateBackend final : public incident::Backend {
   Result<Backend*> real() {
     if (!choice_) {
       auto made = make_();
-      if (!made) return tl::unexpected(made.error());
+      if (!made) {
+        auto why = made.error();
+        // A secret's file that is gone keeps the call waiting; it says nothing of the call itself.
+        if (why.kind != Error::Kind::unavailable && why.kind != Error::Kind::timed_out &&
+            why.kind != Error::Kind::cancelled)
+          why.kind = Error::Kind::denied;
+        return tl::unexpected(std::move(why));
+      }
       choice_ = std::move(*made);
     }
     return choice_->backend.get();
@@ -206,7 +223,10 @@ class LateBackend final : public incident::Backend {
   Result<T> call(const std::function<Result<T>(Backend&)>& what) {
     const auto backend = real();
     if (!backend) return tl::unexpected(backend.error());
-    return what(**backend);
+    auto answer = what(**backend);
+    // With the next call the secrets are read anew: somebody may have renewed them.
+    if (!answer && answer.error().kind == Error::Kind::denied) choice_.reset();
+    return answer;
   }
 
   Make make_;
@@ -270,18 +290,30 @@ Result<ExitStatus> run(const IncidentWatch& options, Session& session) {
   std::mutex sharing;  // a Session is for one thread at a time
   LateBackend backend([&] {
     const std::lock_guard lock(sharing);
-    return incident_backend(flags, session, Access::write);
+    auto made = incident_backend(flags, session, Access::write);
+    if (made) flags.backend = made->backend->name();  // and no other one later
+    return made;
   });
-  if (auto begun = backend.begin(); !begun) return tl::unexpected(begun.error());
-  if (!backend.name().empty()) flags.backend = backend.name();
-  desk->reopens = flags.backend != "pagerduty";
+  const auto context = session.context();
+  if (!context) return tl::unexpected(context.error());
+  const auto begun = backend.begin();
+  if (!begun) return tl::unexpected(begun.error());
+  if (!begun->empty() && *context && (*context)->read_only) return fail(Error::Kind::denied, *begun);
+  const std::string chosen = flags.backend, chosen_why = backend.why();
+  desk->reopens = chosen != "pagerduty";
+  // There a note is another trigger, which pages when the incident was resolved by hand meanwhile.
+  desk->tells_settings = chosen != "pagerduty" ||
+                         session.variable("TUNNELCTL_INCIDENT_PAGERDUTY_API_TOKEN") != nullptr ||
+                         !settings->pagerduty.api_token_file.empty();
 
   if (auto log = start_log(session); !log) return tl::unexpected(log.error());
   const Log log_end;
+  if (!begun->empty())
+    logging::error("incident", "the backend cannot be used yet, and is tried again", {{"why", *begun}});
   auto core = incident::WatchCore::open({.state_dir = *folder,
                                          .desk = *desk,
-                                         .backend = home_of(flags.backend, flags, *settings, session),
-                                         .backend_name = flags.backend,
+                                         .backend = home_of(chosen, flags, *settings, session),
+                                         .backend_name = chosen,
                                          .now = now});
   if (!core) return tl::unexpected(core.error());
   incident::WatchOptions how;
@@ -307,7 +339,7 @@ Result<ExitStatus> run(const IncidentWatch& options, Session& session) {
     logging::info("incident", "watching",
                   {{"tunneld", options.no_events ? std::string("no") : connection->url},
                    {"source", desk->source},
-                   {"backend", backend.why().empty() ? flags.backend : backend.why()},
+                   {"backend", chosen_why.empty() ? chosen : chosen_why},
                    {"state", folder->string()},
                    {"port", port}});
   };

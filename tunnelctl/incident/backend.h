@@ -51,6 +51,8 @@ class Backend {
   virtual Result<Opened> open(const Opening& opening) = 0;
   virtual Result<Listed> list(const Filter& filter) = 0;
   virtual Result<Incident> read(const std::string& id) = 0;
+  /// What the incident of that id was opened with, perhaps by an earlier run: for backends that cannot ask.
+  virtual void knows(const std::string& /*id*/, const Opening& /*opening*/) {}
   virtual Result<void> note(const std::string& id, const Note& note) = 0;
   virtual Result<Incident> change(const std::string& id, const Changes& changes) = 0;
   /// Adds `note` and sets the status; one that is resolved already stays as it is (no error).

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "tunnelctl/grafana/json_members.h"
+#include "tunnelctl/grafana/plugins.h"
 #include "tunnelctl/incident/grafana_backend.h"
 #include "tunnelctl/incident/grafana_patience.h"
 #include "tunnelctl/incident/local_backend.h"
@@ -19,15 +20,9 @@ constexpr std::chrono::milliseconds kPatience{5'000};
 /// The plugin that is enabled; "" when there is none.
 Result<std::string> plugin_of(grafana::Server& server) {
   for (const char* plugin : {kIrmPlugin, kOldIncidentPlugin}) {
-    const grafana::Call call{.path = std::string("/api/plugins/") + plugin + "/settings"};
-    const auto answer = server.call(call);
-    if (!answer) return tl::unexpected(answer.error());
-    if (answer->status == 404) continue;
-    if (!answer->ok()) return tl::unexpected(server.error(call, *answer));
-    if (!answer->json.is_object())
-      return fail(Error::Kind::unavailable, "GET " + server.url() + call.path +
-                                                ": the answer is no JSON: " + grafana::message_of(*answer));
-    if (grafana::flag_of(answer->json, "enabled")) return plugin;
+    const auto settings = grafana::read_plugin(server, plugin);
+    if (!settings) return tl::unexpected(settings.error());
+    if (*settings && grafana::flag_of(**settings, "enabled")) return plugin;
   }
   return std::string();
 }

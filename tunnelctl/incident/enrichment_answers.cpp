@@ -64,8 +64,9 @@ std::optional<double> median(std::vector<double> values) {
   return *middle;
 }
 
-/// What the series says of now and of before it began.
-std::string told(const prometheus::Series& series, const std::string& unit, Time began) {
+/// What the series says of now and of before it began. Its points are `step` apart, to `end`.
+std::string told(const prometheus::Series& series, const std::string& unit, Time began, Time end,
+                 std::chrono::milliseconds step) {
   std::optional<double> now;
   std::vector<double> before;
   for (const auto& sample : series.samples) {
@@ -73,8 +74,10 @@ std::string told(const prometheus::Series& series, const std::string& unit, Time
     now = sample.value;
     if (sample.at < began) before.push_back(sample.value);
   }
-  // A number of long ago is not the one of now.
-  if (!series.samples.empty() && std::isnan(series.samples.back().value)) now = std::nullopt;
+  // A number of long ago is not the one of now: Prometheus leaves out what was not there any more.
+  if (!series.samples.empty() &&
+      (std::isnan(series.samples.back().value) || series.samples.back().at + 3 * step / 2 < end))
+    now = std::nullopt;
   const auto usual = median(std::move(before));
   if (!now && !usual) return "";
   std::string text = now ? "**" + shown(*now, unit) + "**" : "no data now";
@@ -103,8 +106,9 @@ Answer metric(const Question& question, const std::string& expr, const Subject& 
   const auto data = sources.metrics->query_range(expr, {.from = range.from, .to = range.to, .step = step});
   if (!data) return failed(data.error());
   Answer answer;
-  const auto value =
-      data->series.empty() ? std::string() : told(data->series.front(), question.unit, subject.at);
+  const auto value = data->series.empty()
+                         ? std::string()
+                         : told(data->series.front(), question.unit, subject.at, range.to, step);
   answer.item = markdown::plain(question.name) + ": " + (value.empty() ? "no data" : value);
   if (data->series.size() > 1)
     answer.item += " (the first of " + std::to_string(data->series.size()) + " series)";

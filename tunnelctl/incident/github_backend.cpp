@@ -31,14 +31,19 @@ Json facts_of(const Incident& incident) {
           {"opened", times::text(incident.opened)}};
 }
 
-std::string body_of(const Incident& incident) {
-  std::string text = mark(kMark, facts_of(incident)) + "\n";
+/// The facts as people read them, before the summary.
+std::string head_of(const Incident& incident) {
+  std::string text;
   if (incident.drill) text += "**This is a drill.**\n\n";
   text += "Severity: " + std::string(name_of(incident.severity)) + "\n\n";
   for (const auto& label : incident.labels) text += "- " + label.key + ": `" + label.value + "`\n";
   if (!incident.labels.empty()) text += "\n";
   if (!incident.attachments.empty()) text += link_list(incident.attachments) + "\n";
-  return cut(text + incident.summary, kMaxBody);
+  return text;
+}
+
+std::string body_of(const Incident& incident) {
+  return cut(mark(kMark, facts_of(incident)) + "\n" + head_of(incident) + incident.summary, kMaxBody);
 }
 
 Json label_names(const Json& issue) {
@@ -95,7 +100,7 @@ Incident GithubBackend::read_issue(const Json& issue) const {
   incident.title = text_of(issue, "title");
   incident.url = text_of(issue, "html_url");
   incident.status = text_of(issue, "state") == "closed" ? Status::resolved : Status::active;
-  const auto marked = unmarked(text_of(issue, "body"), kMark);
+  auto marked = unmarked(text_of(issue, "body"), kMark);
   incident.dedup_key = text_of(marked.facts, "dedup_key");
   incident.severity = severity_of(text_of(marked.facts, "severity")).value_or(Severity::critical);
   incident.drill = grafana::flag_of(marked.facts, "drill");
@@ -106,7 +111,10 @@ Incident GithubBackend::read_issue(const Json& issue) const {
   if (!opened) opened = moment_of(text_of(issue, "created_at"));
   incident.opened = opened.value_or(Time{});
   incident.resolved = moment_of(text_of(issue, "closed_at"));
-  incident.summary = marked.text;
+  // GitHub's own editor makes ends of lines as in HTTP.
+  std::erase(marked.text, '\r');
+  const auto head = head_of(incident);
+  incident.summary = marked.text.starts_with(head) ? marked.text.substr(head.size()) : marked.text;
   return incident;
 }
 
@@ -114,6 +122,14 @@ Result<Json> GithubBackend::issue(const std::string& id) {
   const auto number = number_in(id);
   if (!number) return tl::unexpected(number.error());
   auto found = remote_.json({.path = path("/" + *number)});
+  if (!found && found.error().kind == Error::Kind::not_found) {
+    const auto repository = remote_.json({.path = "/repos/" + repository_});
+    // GitHub says 404 also of what a token may not see.
+    if (!repository && repository.error().kind == Error::Kind::not_found)
+      return fail(Error::Kind::denied, repository.error().message +
+                                           "; look at incident.github.repository, and at what the token may "
+                                           "see");
+  }
   if (!found) return found;
   if (!found->is_object() || number_of(*found, "number") == 0)
     return fail(Error::Kind::unavailable, "GitHub: the answer is no issue");
@@ -130,19 +146,30 @@ Result<Json> GithubBackend::patch(const std::string& id, Json body) {
       {.method = "PATCH", .path = path("/" + *number), .body = std::move(body), .repeatable = true});
 }
 
+Result<std::vector<Incident>> GithubBackend::open_ones(const std::string& dedup_key) {
+  auto listed = list({.status = Status::active, .dedup_key = dedup_key, .limit = 0});
+  if (!listed) return tl::unexpected(listed.error());
+  if (listed->more)
+    return fail(Error::Kind::unavailable, place() + ": too many open incidents to look through");
+  std::reverse(listed->incidents.begin(), listed->incidents.end());
+  return std::move(listed->incidents);
+}
+
 Result<Opened> GithubBackend::open(const Opening& opening) {
   if (opening.dedup_key.empty()) return fail(Error::Kind::bug, "an incident needs a dedup key");
-  const auto oldest = [&]() -> Result<std::optional<Incident>> {
-    auto listed = list({.status = Status::active, .dedup_key = opening.dedup_key, .limit = 0});
-    if (!listed) return tl::unexpected(listed.error());
-    if (listed->more)
-      return fail(Error::Kind::unavailable, place() + ": too many open incidents to look through");
-    if (listed->incidents.empty()) return std::optional<Incident>();
-    return std::optional(std::move(listed->incidents.back()));  // newest first
+  // What fails here is done when the key is opened again.
+  const auto close_duplicates = [&](const std::vector<Incident>& all) {
+    for (std::size_t i = 1; i < all.size(); ++i) {
+      (void)note(all[i].id, {.key = "duplicate", .at = opening.at, .body = "The same as #" + all.front().id});
+      (void)patch(all[i].id, {{"state", "closed"}, {"state_reason", "not_planned"}});
+    }
   };
-  auto there = oldest();
+  auto there = open_ones(opening.dedup_key);
   if (!there) return tl::unexpected(there.error());
-  if (*there) return Opened{.incident = std::move(**there), .made = false};
+  if (!there->empty()) {
+    close_duplicates(*there);
+    return Opened{.incident = std::move(there->front()), .made = false};
+  }
   auto incident = incident_of(opening);
   Json labels = {kLabel, "severity:" + std::string(name_of(opening.severity))};
   if (opening.drill) labels.push_back("drill");
@@ -163,10 +190,10 @@ Result<Opened> GithubBackend::open(const Opening& opening) {
                     ": the token may not set labels, so the issue was closed again; give "
                     "it write access to the repository");
   }
-  if (auto rival = oldest(); rival && *rival && (*rival)->id != made.id) {
-    (void)note(made.id, {.key = "duplicate", .at = opening.at, .body = "The same as #" + (*rival)->id});
-    (void)patch(made.id, {{"state", "closed"}, {"state_reason", "not_planned"}});
-    return Opened{.incident = std::move(**rival), .made = false};
+  // Somebody may have made one in the same moment.
+  if (auto all = open_ones(opening.dedup_key); all && !all->empty() && all->front().id != made.id) {
+    close_duplicates(*all);
+    return Opened{.incident = std::move(all->front()), .made = false};
   }
   return Opened{.incident = std::move(made)};
 }
@@ -233,11 +260,12 @@ Result<Incident> GithubBackend::read(const std::string& id) {
 }
 
 Result<void> GithubBackend::note(const std::string& id, const Note& note) {
-  const auto number = number_in(id);
-  if (!number) return tl::unexpected(number.error());
+  const auto found = issue(id);
+  if (!found) return tl::unexpected(found.error());
+  const auto number = std::to_string(number_of(*found, "number"));
   Json facts{{"at", times::text(note.at)}};
   if (!note.key.empty()) {
-    const auto present = comments(*number);
+    const auto present = comments(number);
     if (!present) return tl::unexpected(present.error());
     for (const auto& one : *present)
       if (one.key == note.key) return {};
@@ -245,7 +273,7 @@ Result<void> GithubBackend::note(const std::string& id, const Note& note) {
   }
   const auto added =
       remote_.json({.method = "POST",
-                    .path = path("/" + *number + "/comments"),
+                    .path = path("/" + number + "/comments"),
                     .body = {{"body", cut(mark(kNoteMark, facts) + "\n" + note.body, kMaxBody)}}});
   if (!added) return tl::unexpected(added.error());
   return {};
@@ -269,7 +297,13 @@ Result<Incident> GithubBackend::change(const std::string& id, const Changes& cha
     body["labels"] = std::move(labels);
   }
   if (changes.severity || !changes.add_labels.empty() || !changes.remove_labels.empty())
-    body["body"] = cut(mark(kMark, facts_of(incident)) + "\n" + incident.summary, kMaxBody);
+    body["body"] = body_of(incident);
+  if (changes.status == Status::active && incident.status == Status::resolved) {
+    const auto open = open_ones(incident.dedup_key);
+    if (!open) return tl::unexpected(open.error());
+    if (!incident.dedup_key.empty() && !open->empty())
+      return tl::unexpected(open_already(incident, open->front()));
+  }
   if (changes.status) {
     body["state"] = *changes.status == Status::active ? "open" : "closed";
     body["state_reason"] = *changes.status == Status::active ? "reopened" : "completed";

@@ -18,8 +18,9 @@ struct GithubOptions {
 };
 
 /// Issues with the label "incident"; ids are their numbers. Facts that an issue has no place for stand in a
-/// comment of HTML at its beginning. Of two that were opened with one key at once the lower number stays, the
-/// other is closed. Source: https://docs.github.com/en/rest/issues (version 2022-11-28).
+/// comment of HTML at its beginning. Of several that were opened with one key at once the lowest number
+/// stays; opening that key closes the others. Source: https://docs.github.com/en/rest/issues (version
+/// 2022-11-28).
 class GithubBackend final : public Backend {
  public:
   static Result<std::unique_ptr<GithubBackend>> make(GithubOptions options);
@@ -38,7 +39,10 @@ class GithubBackend final : public Backend {
       : repository_(std::move(repository)), remote_(std::move(remote)) {}
   /// "/repos/owner/name/issues" and what follows.
   std::string path(const std::string& rest = "") const { return "/repos/" + repository_ + "/issues" + rest; }
+  /// Fails with not_found only where the repository is there: else with denied.
   Result<Json> issue(const std::string& id);
+  /// Those of that key, oldest first.
+  Result<std::vector<Incident>> open_ones(const std::string& dedup_key);
   Result<Json> patch(const std::string& id, Json body);
   Result<std::vector<Note>> comments(const std::string& id);
   Incident read_issue(const Json& issue) const;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/log.h"
+#include "common/sha256.h"
 #include "tunnelctl/grafana/json_members.h"
 #include "tunnelctl/incident/remote.h"
 #include "tunnelctl/terminal/table.h"
@@ -17,6 +19,9 @@ constexpr const char* kDedup = "dedup";
 constexpr const char* kNoteMark = "tunnelctl-note";
 constexpr std::size_t kPage = 100;
 constexpr std::size_t kMostPages = 1000;
+constexpr std::size_t kMaxBody = 65'000;
+constexpr unsigned kMostRefusals = 5;
+constexpr const char* kAddActivity = "ActivityService.AddActivity";
 
 /// IRM's own words; it has none below minor.
 std::string_view irm_severity(Severity severity) {
@@ -46,6 +51,11 @@ Result<std::optional<Json>> next_page(const Json& answer, const Json& before) {
   return std::optional<Json>(Json{{"nextValue", next}, {"hasMore", true}});
 }
 
+bool worth_another_try(const Error& error) {
+  return error.kind == Error::Kind::unavailable || error.kind == Error::Kind::timed_out ||
+         error.kind == Error::Kind::cancelled;
+}
+
 bool is_older(const Incident& a, const Incident& b) {
   if (a.opened != b.opened) return a.opened < b.opened;
   if (a.id.size() != b.id.size()) return a.id.size() < b.id.size();
@@ -67,6 +77,13 @@ Result<Json> GrafanaBackend::ask(const std::string& method, Json body, bool asks
     // Handlers' errors are all 500, {"error"}.
     if (text_of(answer->json, "error").find("not found") != std::string::npos)
       error.kind = Error::Kind::not_found;
+    else if (method == kAddActivity && answer->status == 500 && !text_of(answer->json, "error").empty()) {
+      const auto asked = to_hex(sha256(call.body.dump(-1, ' ', false, Json::error_handler_t::replace)));
+      if (++refused_[asked] >= kMostRefusals) {
+        refused_.erase(asked);
+        error.kind = Error::Kind::bad_input;
+      }
+    }
     if (answer->status == 404 && error.message.find("Plugin not found") != std::string::npos)
       error = {Error::Kind::bad_input,
                error.message + "; this Grafana has no incidents: choose another backend (--backend local)"};
@@ -144,28 +161,36 @@ Result<Incident> GrafanaBackend::make(const Opening& opening) {
                    {"alertGroupID", nullptr}});
 }
 
+Result<std::vector<Incident>> GrafanaBackend::open_ones(const std::string& dedup_key) {
+  auto listed = list({.status = Status::active, .dedup_key = dedup_key, .limit = 0});
+  if (!listed) return tl::unexpected(listed.error());
+  std::sort(listed->incidents.begin(), listed->incidents.end(), is_older);
+  return std::move(listed->incidents);
+}
+
 Result<Opened> GrafanaBackend::open(const Opening& opening) {
   if (opening.dedup_key.empty()) return fail(Error::Kind::bug, "an incident needs a dedup key");
-  const auto oldest = [&]() -> Result<std::optional<Incident>> {
-    const auto listed = list({.status = Status::active, .dedup_key = opening.dedup_key, .limit = 0});
-    if (!listed) return tl::unexpected(listed.error());
-    const auto first = std::min_element(listed->incidents.begin(), listed->incidents.end(), is_older);
-    return first == listed->incidents.end() ? std::nullopt : std::optional(*first);
+  // What fails here is done when the key is opened again.
+  const auto resolve_duplicates = [&](const std::vector<Incident>& all) {
+    for (std::size_t i = 1; i < all.size(); ++i)
+      (void)resolve(all[i].id,
+                    {.key = "duplicate", .at = opening.at, .body = "The same as " + all.front().id});
   };
-  const auto there = oldest();
+  const auto there = open_ones(opening.dedup_key);
   if (!there) return tl::unexpected(there.error());
-  Opened opened{.made = !*there};
-  if (*there) {
-    opened.incident = **there;
+  Opened opened{.made = there->empty()};
+  if (!there->empty()) {
+    resolve_duplicates(*there);
+    opened.incident = there->front();
   } else {
     auto made = make(opening);
     if (!made) return tl::unexpected(made.error());
     opened.incident = std::move(*made);
     // Somebody may have made one in the same moment. When that cannot be found out, both stay.
-    if (const auto rival = oldest(); rival && *rival && (*rival)->id != opened.incident.id) {
-      (void)resolve(opened.incident.id,
-                    {.key = "duplicate", .at = opening.at, .body = "The same as " + (*rival)->id});
-      opened = {.incident = **rival, .made = false};
+    if (const auto all = open_ones(opening.dedup_key);
+        all && !all->empty() && all->front().id != opened.incident.id) {
+      resolve_duplicates(*all);
+      opened = {.incident = all->front(), .made = false};
     }
   }
   std::string first_note = opening.summary;
@@ -173,9 +198,14 @@ Result<Opened> GrafanaBackend::open(const Opening& opening) {
     first_note += (first_note.empty() ? "" : "\n\n") +
                   link_list({opening.attachments.begin() + 1, opening.attachments.end()});
   if (first_note.empty()) return opened;
-  if (auto noted = note(opened.incident.id, {.key = "opening", .at = opening.at, .body = first_note}); !noted)
-    return fail(noted.error().kind, "incident " + opened.incident.id +
-                                        " is open, but without its first note: " + noted.error().message);
+  if (auto noted = note(opened.incident.id, {.key = "opening", .at = opening.at, .body = first_note});
+      !noted) {
+    const auto said =
+        "incident " + opened.incident.id + " is open, but without its first note: " + noted.error().message;
+    // It is there, and has to be ended by its id one day.
+    if (worth_another_try(noted.error())) return fail(noted.error().kind, said);
+    logging::error("incident", said);
+  }
   return opened;
 }
 
@@ -276,12 +306,12 @@ Result<void> GrafanaBackend::note(const std::string& id, const Note& note) {
       if (one.key == note.key) return {};
     body = mark(kNoteMark, {{"key", note.key}}) + "\n" + body;
   }
-  const auto added =
-      ask("ActivityService.AddActivity", {{"incidentID", id},
-                                          {"activityKind", "userNote"},
-                                          {"body", body},
-                                          {"fieldValues", nullptr},
-                                          {"eventTime", note.at == Time{} ? "" : times::text(note.at)}});
+  body = cut(body, kMaxBody);
+  const auto added = ask(kAddActivity, {{"incidentID", id},
+                                        {"activityKind", "userNote"},
+                                        {"body", body},
+                                        {"fieldValues", nullptr},
+                                        {"eventTime", note.at == Time{} ? "" : times::text(note.at)}});
   if (!added) return tl::unexpected(added.error());
   if (!member(*added, "activityItem").is_object())
     return fail(Error::Kind::unavailable, place() + ": ActivityService.AddActivity: the answer has no item");
@@ -311,6 +341,12 @@ Result<Incident> GrafanaBackend::change(const std::string& id, const Changes& ch
     if (!has_labels(present->labels, {label}))
       step("label " + label.key, "AssignLabel", {{"key", label.key}, {"value", label.value}});
   if (changes.status) step("the status", "UpdateStatus", {{"status", name_of(*changes.status)}});
+  if (changes.status == Status::active && present->status == Status::resolved &&
+      !present->dedup_key.empty()) {
+    const auto open = open_ones(present->dedup_key);
+    if (!open) return tl::unexpected(open.error());
+    if (!open->empty()) return tl::unexpected(open_already(*present, open->front()));
+  }
   std::string done;
   for (auto& [what, call] : steps) {
     if (const auto changed = incident(call.first, std::move(call.second)); !changed)
@@ -327,7 +363,11 @@ Result<Incident> GrafanaBackend::resolve(const std::string& id, const Note& last
   if (present->status == Status::resolved) return read(id);
   // In this order a repetition after either failure does what is missing.
   if (!last.body.empty())
-    if (auto noted = note(id, last); !noted) return tl::unexpected(noted.error());
+    if (auto noted = note(id, last); !noted) {
+      if (noted.error().kind != Error::Kind::bad_input) return tl::unexpected(noted.error());
+      logging::error("incident",
+                     "incident " + id + " is resolved without its last note: " + noted.error().message);
+    }
   const auto resolved =
       incident("IncidentsService.UpdateStatus", {{"incidentID", id}, {"status", "resolved"}});
   if (!resolved) return resolved;

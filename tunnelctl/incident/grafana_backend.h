@@ -1,7 +1,9 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tunnelctl/grafana/server.h"
 #include "tunnelctl/incident/backend.h"
@@ -14,9 +16,12 @@ inline constexpr const char* kOldIncidentPlugin = "grafana-incident-app";
 /// Grafana IRM, by the API of its plugin: POST .../resources/api/v1/{Service}.{Method}.
 ///
 /// The service knows no key of its caller's, so the key is a label ("dedup") that is looked for among the
-/// active incidents before one is made and again after it: of two that were made at once the older stays and
-/// the other is resolved. Notes carry their key as a mark. What changes several things is several calls; an
-/// error says which were done.
+/// active incidents before one is made and again after it: of several that were made at once the oldest
+/// stays, and opening that key resolves the others. Notes carry their key as a mark. What changes several
+/// things is several calls; an error says which were done.
+///
+/// All errors of IRM's own handlers are 500, passing ones too. A note that it refuses five times is
+/// bad_input; resolving does without it then.
 class GrafanaBackend final : public Backend {
  public:
   GrafanaBackend(grafana::Server server, std::string plugin)
@@ -35,11 +40,14 @@ class GrafanaBackend final : public Backend {
   Result<Json> ask(const std::string& method, Json body, bool asks = false);
   Result<Incident> incident(const std::string& method, Json body, bool asks = false);
   Result<Incident> make(const Opening& opening);
+  /// Those of that key, oldest first.
+  Result<std::vector<Incident>> open_ones(const std::string& dedup_key);
   Result<std::vector<Note>> activity(const std::string& id);
   Incident read_incident(const Json& json);
 
   grafana::Server server_;
   std::string plugin_;
+  std::map<std::string, unsigned> refused_{};  // how often, by the hash of what was asked
 };
 
 }  // namespace tunnelctl::incident

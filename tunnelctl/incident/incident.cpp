@@ -5,6 +5,7 @@
 #include <cctype>
 #include <iterator>
 
+#include "common/sha256.h"
 #include "tunnelctl/grafana/json_members.h"
 #include "tunnelctl/terminal/table.h"
 
@@ -135,6 +136,8 @@ std::string dedup_key_of(std::string_view title) {
     gap = false;
     key += c;
   }
+  // Titles without a letter are still different ones.
+  if (key.back() == ':') key += to_hex(sha256(title)).substr(0, 16);
   return key;
 }
 

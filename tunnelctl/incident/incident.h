@@ -89,6 +89,7 @@ void add_label(std::vector<Label>& labels, const Label& label);
 /// Whether all of `wanted` are among them.
 bool has_labels(const std::vector<Label>& labels, const std::vector<Label>& wanted);
 /// A key made of a title: the same words in any case and spacing give the same. "manual:the-tunnel-is-down".
+/// Of a title without letters and digits: its hash.
 std::string dedup_key_of(std::string_view title);
 
 /// What `opening` makes, before a backend gave it an id.

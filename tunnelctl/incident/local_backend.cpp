@@ -15,6 +15,10 @@ namespace {
 
 constexpr std::int32_t kApplication = 0x54554e49;  // "TUNI"
 
+/// Ends that could not be drawn are drawn later; not those of before there was a Grafana.
+constexpr std::chrono::milliseconds kDrawnLater{std::chrono::hours(24)};
+constexpr std::int64_t kMostDrawnLater = 5;
+
 const std::vector<std::string>& schemas() {
   static const std::vector<std::string> all = {R"sql(
     CREATE TABLE incidents (
@@ -307,11 +311,37 @@ Result<Incident> LocalBackend::resolve(const std::string& id, const Note& note) 
 
 void LocalBackend::annotate(std::int64_t number, bool is_new) {
   if (!options_.grafana) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (grafana_failed_ && now - *grafana_failed_ < options_.left_alone) return;
+  std::int64_t drawing = number;
   auto done = ask_grafana(*options_.grafana, options_.patience, options_.stop,
-                          [&](grafana::Server& grafana) { return try_annotate(number, is_new, grafana); });
-  if (!done && options_.warn)
-    options_.warn("incident inc-" + std::to_string(number) +
+                          [&](grafana::Server& grafana) -> Result<void> {
+                            if (auto drawn = try_annotate(number, is_new, grafana); !drawn) return drawn;
+                            const auto others = ends_to_draw(number);
+                            if (!others) return tl::unexpected(others.error());
+                            for (const auto other : *others)
+                              if (auto drawn = try_annotate(drawing = other, false, grafana); !drawn)
+                                return drawn;
+                            return {};
+                          });
+  grafana_failed_.reset();
+  if (done) return;
+  grafana_failed_ = std::chrono::steady_clock::now();
+  if (options_.warn)
+    options_.warn("incident inc-" + std::to_string(drawing) +
                   " is kept, but Grafana has no annotation of it: " + done.error().message);
+}
+
+Result<std::vector<std::int64_t>> LocalBackend::ends_to_draw(std::int64_t but) {
+  const auto rows = database_.rows(
+      "SELECT number FROM incidents WHERE status = 'resolved' AND annotated_until IS NOT resolved AND "
+      "number <> ?1 AND resolved > ?2 + (SELECT max(opened, ifnull(resolved, 0)) FROM incidents WHERE number "
+      "= ?1) ORDER BY number LIMIT ?3",
+      {but, -std::int64_t{kDrawnLater.count()}, kMostDrawnLater});
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<std::int64_t> numbers;
+  for (const auto& row : *rows) numbers.push_back(row.number(0));
+  return numbers;
 }
 
 Result<void> LocalBackend::try_annotate(std::int64_t number, bool is_new, grafana::Server& grafana) {
@@ -348,7 +378,8 @@ Result<void> LocalBackend::try_annotate(std::int64_t number, bool is_new, grafan
                              .body = {{"timeEnd", until = row.number(4)}}};
     const auto answer = grafana.call(call);
     if (!answer) return tl::unexpected(answer.error());
-    if (!answer->ok()) return tl::unexpected(grafana.error(call, *answer));
+    // Somebody deleted it, and does not want it drawn again.
+    if (!answer->ok() && answer->status != 404) return tl::unexpected(grafana.error(call, *answer));
   }
   return database_.run("UPDATE incidents SET annotation = ?, annotated_until = ? WHERE number = ?",
                        {id, until, number});

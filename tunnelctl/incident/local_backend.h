@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tunnelctl/grafana/server.h"
 #include "tunnelctl/incident/backend.h"
@@ -21,7 +22,9 @@ struct LocalOptions {
   /// Where incidents are drawn as regions of time (annotations with the tag "incident"); none if empty. It
   /// fails no incident: `warn` is told.
   std::optional<grafana::Connection> grafana{};
-  std::chrono::milliseconds patience{3'000};  // with Grafana, for one incident
+  std::chrono::milliseconds patience{3'000};  // with Grafana, for one call
+  /// How long it is left alone after it failed: calls are one after another, and must not all wait for it.
+  std::chrono::milliseconds left_alone{60'000};
   std::function<void(std::string_view)> warn{};
   std::stop_token stop{};
 };
@@ -50,12 +53,15 @@ class LocalBackend final : public Backend {
   Result<Incident> found(std::int64_t number);
   Result<void> add_note(std::int64_t number, const Note& note);
   Result<void> set_status(const Incident& incident, std::int64_t number, Status status, Time at);
-  /// Draws what is not drawn yet of the incident. `is_new`: nobody can have drawn it.
+  /// Draws what is not drawn yet of the incident, and the ends of others that could not be drawn lately.
+  /// `is_new`: nobody can have drawn it.
   void annotate(std::int64_t number, bool is_new);
+  Result<std::vector<std::int64_t>> ends_to_draw(std::int64_t but);
   Result<void> try_annotate(std::int64_t number, bool is_new, grafana::Server& grafana);
 
   LocalOptions options_;
   Database database_;
+  std::optional<std::chrono::steady_clock::time_point> grafana_failed_{};
 };
 
 }  // namespace tunnelctl::incident

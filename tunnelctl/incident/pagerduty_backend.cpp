@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/log.h"
 #include "tunnelctl/grafana/json_members.h"
 #include "tunnelctl/terminal/table.h"
 
@@ -18,6 +19,12 @@ constexpr std::size_t kMaxEvent = 512 * 1024;
 constexpr std::size_t kPage = 100;
 constexpr std::size_t kMostPages = 100;  // PagerDuty gives no more than 10,000 of a list
 constexpr std::string_view kNoteMark = "\n\nref: ";
+/// What PagerDuty does not show so long after the event, it never shows.
+constexpr auto kShows = std::chrono::minutes(2);
+/// So long after the trigger another one adds to its incident: hardly anybody resolves it earlier.
+constexpr auto kStaysOpen = std::chrono::minutes(5);
+/// By which its clock and ours may differ.
+constexpr auto kSkew = std::chrono::seconds(5);
 
 std::string key_of(const std::string& dedup_key) {
   return short_key(dedup_key, kMaxKey);
@@ -58,6 +65,10 @@ Result<std::unique_ptr<PagerdutyBackend>> PagerdutyBackend::make(PagerdutyOption
         Error::Kind::bad_input,
         "incident.pagerduty.from: must be the e-mail address of a user of the account, since there is an "
         "api_token_file");
+  if (!options.now)
+    options.now = [] {
+      return std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
+    };
   auto remote = options.remote;
   remote.service = "PagerDuty";
   remote.setting = "incident.pagerduty.url";
@@ -138,14 +149,20 @@ Result<void> PagerdutyBackend::needs_rest(const char* what) const {
 Result<Opened> PagerdutyBackend::open(const Opening& opening) {
   if (opening.dedup_key.empty()) return fail(Error::Kind::bug, "an incident needs a dedup key");
   const auto key = key_of(opening.dedup_key);
+  Trigger made{.opening = opening, .sent = options_.now()};
   if (rest_) {
     auto there = found(key);
     if (!there && there.error().kind != Error::Kind::not_found) return tl::unexpected(there.error());
-    if (there && text_of(*there, "status") != "resolved")
+    // One that was just ended may be shown as it was.
+    const auto end = ended_.find(key);
+    const bool ending = end != ended_.end() && made.sent - end->second.sent < kShows;
+    if (there && !ending && text_of(*there, "status") != "resolved")
       return Opened{.incident = read_incident(*there), .made = false};
+    if (there) made.before = text_of(*there, "id");
   }
   if (auto sent = send(trigger(opening)); !sent) return tl::unexpected(sent.error());
-  opened_.insert_or_assign(key, opening);
+  opened_.insert_or_assign(key, std::move(made));
+  ended_.erase(key);
   Opened opened{.incident = incident_of(opening)};
   opened.incident.id = key;
   opened.incident.backend = name();
@@ -175,7 +192,12 @@ Result<Json> PagerdutyBackend::found(const std::string& id) {
   const auto answer = rest_->json({.path = "/incidents?incident_key=" + escape(id) +
                                            "&date_range=all&sort_by=created_at%3Adesc&limit=100"});
   if (!answer) return tl::unexpected(answer.error());
-  if (const auto* best = best_of(member(*answer, "incidents"))) return *best;
+  if (const auto* best = best_of(member(*answer, "incidents"))) {
+    Json incident = *best;
+    // One that was made of alerts has the key at its alerts only.
+    if (text_of(incident, "incident_key").empty()) incident["incident_key"] = id;
+    return incident;
+  }
   const Error none{Error::Kind::not_found, "PagerDuty: there is no incident \"" + terminal::harmless(id) +
                                                "\"; one that was just opened needs some seconds"};
   if (!looks_like_rest_id(id)) return tl::unexpected(none);
@@ -183,6 +205,33 @@ Result<Json> PagerdutyBackend::found(const std::string& id) {
   if (!by_id) return tl::unexpected(by_id.error().kind == Error::Kind::not_found ? none : by_id.error());
   if (!member(*by_id, "incident").is_object()) return tl::unexpected(none);
   return member(*by_id, "incident");
+}
+
+Result<Json> PagerdutyBackend::shown(const std::string& id, const Note& note) {
+  auto json = found(id);
+  if (!json && json.error().kind != Error::Kind::not_found) return json;
+  const auto now = options_.now();
+  const auto mine = opened_.find(id);
+  const bool opened_now = mine != opened_.end() && now - mine->second.sent < kShows;
+  // What another run opened is known by its note's key only: a person's note has none.
+  const bool may_come = opened_now || (!note.key.empty() && now - note.at < kShows);
+  bool is_earlier = false;
+  if (json && text_of(*json, "id") != id) {
+    const bool resolved = text_of(*json, "status") == "resolved";
+    if (mine != opened_.end()) {
+      is_earlier = text_of(*json, "id") == mine->second.before && (resolved || opened_now);
+    } else if (resolved && !note.key.empty()) {
+      const auto incident = read_incident(*json);
+      is_earlier = incident.resolved && *incident.resolved + kSkew < note.at && may_come;
+    }
+  }
+  if (json && !is_earlier) return json;
+  const std::string who = "PagerDuty: there is no incident \"" + terminal::harmless(id) + "\"";
+  if (may_come)
+    return fail(Error::Kind::unavailable, who + " yet; it shows one some seconds after its event");
+  // A program would go on asking for what is not found.
+  return fail(note.key.empty() ? Error::Kind::not_found : Error::Kind::bad_input,
+              json ? who + " but an earlier one" : who + "; one that was just opened needs some seconds");
 }
 
 Result<std::vector<Note>> PagerdutyBackend::notes(const std::string& rest_id) {
@@ -222,6 +271,8 @@ Result<Listed> PagerdutyBackend::list(const Filter& filter) {
       return fail(Error::Kind::unavailable, "PagerDuty: the answer has no incidents");
     for (const auto& one : incidents) {
       auto incident = read_incident(one);
+      if (incident.dedup_key.empty() && !filter.dedup_key.empty())
+        incident.id = incident.dedup_key = key_of(filter.dedup_key);
       if (filter.drill && incident.drill != *filter.drill) continue;
       if (filter.limit > 0 && listed.incidents.size() == filter.limit) {
         listed.more = true;
@@ -239,8 +290,12 @@ Result<Incident> PagerdutyBackend::read(const std::string& id) {
   if (auto able = needs_rest("show an incident"); !able) return tl::unexpected(able.error());
   const auto json = found(id);
   if (!json) return tl::unexpected(json.error());
-  auto incident = read_incident(*json);
-  const auto rest_id = text_of(*json, "id");
+  return read_all(*json);
+}
+
+Result<Incident> PagerdutyBackend::read_all(const Json& json) {
+  auto incident = read_incident(json);
+  const auto rest_id = text_of(json, "id");
   auto written = notes(rest_id);
   if (!written) return tl::unexpected(written.error());
   incident.notes = std::move(*written);
@@ -249,6 +304,8 @@ Result<Incident> PagerdutyBackend::read(const std::string& id) {
   if (!alerts) return incident;
   const auto& list = member(*alerts, "alerts");
   if (!list.is_array() || list.empty()) return incident;
+  if (const auto key = text_of(list.front(), "alert_key"); incident.dedup_key.empty() && !key.empty())
+    incident.id = incident.dedup_key = key;
   if (const auto severity = severity_of(text_of(list.front(), "severity"))) incident.severity = *severity;
   const auto& details = member(member(member(list.front(), "body"), "cef_details"), "details");
   incident.summary = text_of(details, "summary");
@@ -260,17 +317,27 @@ Result<Incident> PagerdutyBackend::read(const std::string& id) {
   return incident;
 }
 
+void PagerdutyBackend::knows(const std::string& id, const Opening& opening) {
+  // With the REST API the incident is asked for. When another run sent the trigger nobody wrote down.
+  if (!rest_ && !id.empty()) opened_.try_emplace(key_of(id), Trigger{.opening = opening, .sent = opening.at});
+}
+
 Result<void> PagerdutyBackend::note(const std::string& id, const Note& note) {
+  const auto key = key_of(id);
   if (!rest_) {
-    const auto mine = opened_.find(key_of(id));
-    if (mine == opened_.end()) return needs_rest("add a note to what another run opened");
-    auto event = trigger(mine->second);
+    const auto mine = opened_.find(key);
+    if (mine == opened_.end() || options_.now() - mine->second.sent > kStaysOpen)
+      return needs_rest("add a note to what another run, or this one long ago, opened");
+    auto event = trigger(mine->second.opening);
     event["payload"]["custom_details"]["note"] = note.body;
     return send(std::move(event));
   }
-  const auto json = found(key_of(id));
+  const auto json = shown(key, note);
   if (!json) return tl::unexpected(json.error());
-  const auto rest_id = text_of(*json, "id");
+  return add_note(text_of(*json, "id"), note);
+}
+
+Result<void> PagerdutyBackend::add_note(const std::string& rest_id, const Note& note) {
   std::string content = note.body;
   if (!note.key.empty()) {
     const auto present = notes(rest_id);
@@ -317,26 +384,79 @@ Result<Incident> PagerdutyBackend::change(const std::string& id, const Changes& 
 }
 
 Result<Incident> PagerdutyBackend::resolve(const std::string& id, const Note& last) {
-  std::string key = key_of(id);
+  const auto key = key_of(id);
+  if (rest_ && looks_like_rest_id(key) && !opened_.contains(key)) {
+    const auto json = found(key);
+    if (!json) return tl::unexpected(json.error());
+    if (text_of(*json, "id") == key) return resolve_found(*json, last);
+  }
+  return resolve_made_here(key, last);
+}
+
+Result<Incident> PagerdutyBackend::resolve_made_here(const std::string& key, const Note& last) {
   Incident incident;
   incident.id = key;
   incident.backend = name();
   incident.dedup_key = key;
   incident.opened = last.at;
-  std::string rest_id;
-  if (rest_) {
-    const auto json = found(key);
-    if (!json && json.error().kind != Error::Kind::not_found) return tl::unexpected(json.error());
-    if (json) {
-      incident = read_incident(*json);
-      if (incident.status == Status::resolved) return read(id);
-      rest_id = text_of(*json, "id");
-      key = incident.dedup_key.empty() ? key : incident.dedup_key;
-      if (!last.body.empty())
-        if (auto noted = note(id, last); !noted) return tl::unexpected(noted.error());
-    }
+  // Before the event, to know whether it is this that ends it.
+  const auto before = rest_ ? found(key) : Result<Json>(Json());
+  const bool was_active = before && text_of(*before, "status") != "resolved";
+  // Always sent, since PagerDuty may not show yet what it is to end; but once, since the key may have been
+  // opened anew when the note is tried again.
+  const auto end = ended_.find(key);
+  if (end == ended_.end() || end->second.at != last.at) {
+    if (auto sent = send({{"event_action", "resolve"}, {"dedup_key", key}}); !sent)
+      return tl::unexpected(sent.error());
+    ended_.insert_or_assign(key, End{.at = last.at, .sent = options_.now()});
   }
-  if (!rest_id.empty() && incident.dedup_key.empty()) {
+  incident.status = Status::resolved;
+  incident.resolved = last.at;
+  if (!rest_) {
+    opened_.erase(key);
+    return incident;
+  }
+  // It has its end; only what may still be added is worth asking for again.
+  const auto without_note = [&](const Error& why) -> Result<Incident> {
+    const auto said = "\"" + key + "\" was told to end, but without its last note: " + why.message;
+    if (why.kind == Error::Kind::unavailable || why.kind == Error::Kind::timed_out ||
+        why.kind == Error::Kind::cancelled)
+      return fail(why.kind, said);
+    if (!last.key.empty()) logging::error("incident", said);
+    return incident;
+  };
+  const auto json = shown(key, last);
+  if (!json) return last.body.empty() ? Result<Incident>(incident) : without_note(json.error());
+  const auto rest_id = text_of(*json, "id");
+  const bool adds = !last.body.empty() && (was_active || !last.key.empty());
+  if (adds)
+    if (auto noted = add_note(rest_id, last); !noted) return without_note(noted.error());
+  opened_.erase(key);
+  if (auto whole = read_all(*json)) {
+    incident = std::move(*whole);
+  } else {
+    incident = read_incident(*json);
+    if (adds) incident.notes.push_back(last);
+  }
+  incident.status = Status::resolved;
+  if (!incident.resolved) incident.resolved = last.at;
+  return incident;
+}
+
+Result<Incident> PagerdutyBackend::resolve_found(const Json& json, const Note& last) {
+  auto incident = read_all(json);
+  if (!incident) return incident;
+  const auto rest_id = text_of(json, "id");
+  const bool was_active = incident->status == Status::active;
+  if (!last.body.empty() && (was_active || !last.key.empty())) {
+    if (auto noted = add_note(rest_id, last); !noted) return tl::unexpected(noted.error());
+    incident->notes.push_back(last);
+  }
+  if (!was_active) return incident;
+  if (!incident->dedup_key.empty()) {
+    if (auto sent = send({{"event_action", "resolve"}, {"dedup_key", incident->dedup_key}}); !sent)
+      return tl::unexpected(sent.error());
+  } else {
     // Made by hand in PagerDuty: there is no key that an event could name.
     const auto done =
         rest_->json({.method = "PUT",
@@ -344,12 +464,9 @@ Result<Incident> PagerdutyBackend::resolve(const std::string& id, const Note& la
                      .body = {{"incident", {{"type", "incident_reference"}, {"status", "resolved"}}}},
                      .repeatable = true});
     if (!done) return tl::unexpected(done.error());
-  } else if (auto sent = send({{"event_action", "resolve"}, {"dedup_key", key}}); !sent) {
-    return tl::unexpected(sent.error());
   }
-  opened_.erase(key);
-  incident.status = Status::resolved;
-  incident.resolved = last.at;
+  incident->status = Status::resolved;
+  incident->resolved = last.at;
   return incident;
 }
 

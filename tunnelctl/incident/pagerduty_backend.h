@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,20 +21,23 @@ struct PagerdutyOptions {
   std::string from{};
   std::string url = "https://events.pagerduty.com";
   std::string api_url = "https://api.pagerduty.com";
-  std::string source{};    // the host that says so
-  RemoteOptions remote{};  // TLS, time, stop
+  std::string source{};         // the host that says so
+  RemoteOptions remote{};       // TLS, time, stop
+  std::function<Time()> now{};  // the system's clock if unset
 };
 
 /// PagerDuty by Events API v2, whose dedup_key is the incident's id here, and by the REST API where there is
 /// a token (its own ids, "PT4KHLK", are taken too).
 ///
 /// Without a token: opening and resolving work. A note is sent with the trigger once more, in its custom
-/// details, but only for what this object opened itself, because a trigger that comes after PagerDuty's
-/// people resolved the incident would page them again. The rest fails with bug, naming the setting.
-/// Severity and labels are those of the first event. PagerDuty shows an incident some seconds after its event
-/// was taken; until then reading it fails with not_found.
-/// Source: https://developer.pagerduty.com/docs/events-api-v2/,
-/// https://developer.pagerduty.com/api-reference/
+/// details, but only some minutes long and for what this object opened itself or knows(), because a trigger
+/// that comes after PagerDuty's people resolved the incident would page them again. The rest fails with bug,
+/// naming the setting. Severity and labels are those of the first event.
+///
+/// PagerDuty shows what became of an event some seconds after it was taken; until then reading the incident
+/// fails with not_found, and a note with unavailable for two minutes, then with bad_input. Resolving a key is
+/// told by an event whatever PagerDuty shows. What it resolves is not known then, and has no title. Source:
+/// https://developer.pagerduty.com/docs/events-api-v2/, https://developer.pagerduty.com/api-reference/
 class PagerdutyBackend final : public Backend {
  public:
   static Result<std::unique_ptr<PagerdutyBackend>> make(PagerdutyOptions options);
@@ -43,6 +47,7 @@ class PagerdutyBackend final : public Backend {
   Result<Opened> open(const Opening& opening) override;
   Result<Listed> list(const Filter& filter) override;
   Result<Incident> read(const std::string& id) override;
+  void knows(const std::string& id, const Opening& opening) override;
   Result<void> note(const std::string& id, const Note& note) override;
   Result<Incident> change(const std::string& id, const Changes& changes) override;
   Result<Incident> resolve(const std::string& id, const Note& note) override;
@@ -55,13 +60,31 @@ class PagerdutyBackend final : public Backend {
   Result<void> needs_rest(const char* what) const;
   /// The REST API's object of a dedup key or of an id of its own.
   Result<Json> found(const std::string& id);
+  /// The one that a note for `id` belongs to. Fails with unavailable while PagerDuty may not show it yet.
+  Result<Json> shown(const std::string& id, const Note& note);
   Result<std::vector<Note>> notes(const std::string& rest_id);
+  Result<void> add_note(const std::string& rest_id, const Note& note);
   Incident read_incident(const Json& json) const;
+  /// With its notes, and what the first event said.
+  Result<Incident> read_all(const Json& json);
+  Result<Incident> resolve_made_here(const std::string& key, const Note& last);
+  Result<Incident> resolve_found(const Json& json, const Note& last);
 
   PagerdutyOptions options_;
   Remote events_;
   std::optional<Remote> rest_;
-  std::map<std::string, Opening> opened_;  // by dedup_key as sent
+  struct Trigger {
+    Opening opening{};
+    Time sent{};
+    std::string before{};  // the id of the incident that the key had then
+  };
+  struct End {
+    Time at{};  // of the note
+    Time sent{};
+  };
+  // By dedup_key as sent.
+  std::map<std::string, Trigger> opened_{};
+  std::map<std::string, End> ended_{};
 };
 
 }  // namespace tunnelctl::incident

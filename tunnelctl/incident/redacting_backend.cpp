@@ -16,16 +16,7 @@ class Redacting final : public Backend {
   std::string name() const override { return backend_->name(); }
   std::string place() const override { return backend_->place(); }
 
-  Result<Opened> open(const Opening& opening) override {
-    Opening clean = opening;
-    clean.dedup_key = key(opening.dedup_key);
-    clean.title = redaction_.apply(opening.title);
-    clean.summary = redaction_.apply(opening.summary);
-    clean.labels = labels(opening.labels);
-    for (auto& one : clean.attachments)
-      one = {.url = redaction_.apply(one.url), .caption = redaction_.apply(one.caption)};
-    return backend_->open(clean);
-  }
+  Result<Opened> open(const Opening& opening) override { return backend_->open(clean(opening)); }
 
   Result<Listed> list(const Filter& filter) override {
     Filter clean = filter;
@@ -35,6 +26,10 @@ class Redacting final : public Backend {
   }
 
   Result<Incident> read(const std::string& id) override { return backend_->read(key(id)); }
+
+  void knows(const std::string& id, const Opening& opening) override {
+    backend_->knows(key(id), clean(opening));
+  }
 
   Result<void> note(const std::string& id, const Note& note) override {
     return backend_->note(key(id), clean(note));
@@ -60,8 +55,26 @@ class Redacting final : public Backend {
   }
 
   std::vector<Label> labels(std::vector<Label> labels) const {
-    for (auto& label : labels) label.value = redaction_.apply(label.value);
+    for (auto& label : labels) {
+      // With its key, which may say that it is one: password=hunter2.
+      const auto key = label.key + "=";
+      auto whole = redaction_.apply(key + label.value);
+      if (whole.starts_with(key)) label.value = whole.substr(key.size());
+      label.value = redaction_.apply(label.value);
+    }
     return labels;
+  }
+
+  Opening clean(const Opening& opening) const {
+    Opening made = opening;
+    made.dedup_key = key(opening.dedup_key);
+    made.title = redaction_.apply(opening.title);
+    made.summary = redaction_.apply(opening.summary);
+    made.labels = labels(opening.labels);
+    made.room_prefix = redaction_.apply(opening.room_prefix);
+    for (auto& one : made.attachments)
+      one = {.url = redaction_.apply(one.url), .caption = redaction_.apply(one.caption)};
+    return made;
   }
 
   Note clean(Note note) const {

@@ -6,6 +6,7 @@
 #include "common/sha256.h"
 #include "tunnelctl/grafana/json_members.h"
 #include "tunnelctl/incident/markdown.h"
+#include "tunnelctl/terminal/table.h"
 
 namespace tunnelctl::incident {
 namespace {
@@ -184,6 +185,11 @@ std::optional<Time> moment_of(std::string_view text) {
   if (text.empty()) return std::nullopt;
   const auto time = times::moment(text, Time{});
   return time ? std::optional(*time) : std::nullopt;
+}
+
+Error open_already(const Incident& resolved, const Incident& open) {
+  return {Error::Kind::bad_input, terminal::harmless(resolved.id + " cannot be opened again: " + open.id +
+                                                     " is open with the same key, " + resolved.dedup_key)};
 }
 
 std::string link_list(const std::vector<Attachment>& attachments) {

@@ -84,6 +84,8 @@ std::string cut(std::string_view text, std::size_t bytes);
 std::string short_key(std::string_view key, std::size_t bytes);
 /// As services write times; nullopt when there is none.
 std::optional<Time> moment_of(std::string_view text);
+/// Why one is not opened again: bad_input.
+Error open_already(const Incident& resolved, const Incident& open);
 /// "- [caption](url)" for each.
 std::string link_list(const std::vector<Attachment>& attachments);
 

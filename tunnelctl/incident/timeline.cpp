@@ -57,11 +57,17 @@ struct Durations {
   std::optional<Time> answered{};  // the first one by somebody behind that
 };
 
+/// Programs' notes have keys; the rest is what backends write down by themselves.
+bool by_somebody(const Note& note) {
+  constexpr std::array kByItself{"opened", "resolved", "incidentCreated", "incidentStatusChanged"};
+  return note.key.empty() && std::find(kByItself.begin(), kByItself.end(), note.kind) == kByItself.end();
+}
+
 Durations durations_of(const std::vector<Note>& notes) {
   Durations durations;
   for (const auto& note : notes) {
     if (!durations.noticed) durations.noticed = note.at;
-    if (note.kind != "opened" && note.kind != "resolved" && !durations.answered) durations.answered = note.at;
+    if (!durations.answered && by_somebody(note)) durations.answered = note.at;
   }
   return durations;
 }

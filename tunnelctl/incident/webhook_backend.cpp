@@ -70,8 +70,12 @@ Result<Json> WebhookBackend::send(const std::string& key, const Json& body) {
   auto answer = remote_.call(call);
   if (!answer) return tl::unexpected(answer.error());
   const bool page = answer->response.content_type.find("html") != std::string::npos;
-  if (!answer->ok() || page) return tl::unexpected(remote_.error(call, *answer));
-  return std::move(answer->json);
+  if (answer->ok() && !page) return std::move(answer->json);
+  auto error = remote_.error(call, *answer);
+  // It is the address that is not there, for as long as its receiver is being changed: no incident is
+  // missing.
+  if (error.kind == Error::Kind::not_found) error.kind = Error::Kind::unavailable;
+  return tl::unexpected(std::move(error));
 }
 
 Result<Opened> WebhookBackend::open(const Opening& opening) {
@@ -101,7 +105,8 @@ Result<Incident> WebhookBackend::read(const std::string& /*id*/) {
 }
 
 Result<void> WebhookBackend::note(const std::string& id, const Note& note) {
-  const auto key = note.key.empty() ? times::text(note.at) + "\n" + note.body : note.key;
+  // With its time: of a later incident of that key a note of the same name is another one.
+  const auto key = times::text(note.at) + "\n" + (note.key.empty() ? note.body : note.key);
   const auto answer =
       send(once("note\n" + id + "\n" + key),
            {{"event", "note"}, {"id", id}, {"at", times::text(note.at)}, {"note", shown(note)}});
@@ -136,7 +141,7 @@ Result<Incident> WebhookBackend::change(const std::string& id, const Changes& ch
 }
 
 Result<Incident> WebhookBackend::resolve(const std::string& id, const Note& note) {
-  const auto key = note.key.empty() ? times::text(note.at) : note.key;
+  const auto key = times::text(note.at) + "\n" + note.key;
   const auto answer =
       send(once("resolved\n" + id + "\n" + key),
            {{"event", "resolved"}, {"id", id}, {"at", times::text(note.at)}, {"note", shown(note)}});

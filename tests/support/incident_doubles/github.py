@@ -28,6 +28,8 @@ class Github(Double):
             _refuse(401, "Bad credentials")
         if self.remaining <= 0:
             self.rate_limited()
+        if method == "GET" and path == f"/repos/{self.repository}":
+            return Answer(200, {"full_name": self.repository, "has_issues": self.enabled})
         prefix = f"/repos/{self.repository}/issues"
         if not path.startswith(prefix):
             _refuse(404, "Not Found")

@@ -4,6 +4,8 @@ Sources: https://developer.pagerduty.com/docs/events-api-v2/, https://developer.
 """
 
 import json
+import threading
+import time
 
 from .server import Answer, Double, header, now
 
@@ -22,7 +24,17 @@ class Pagerduty(Double):
     def __init__(self, routing_key="0123456789abcdef0123456789abcdef", token="pagerduty-token-for-tests"):
         super().__init__()
         self.routing_key, self.token = routing_key, token
-        self.incidents, self.events, self.notes = [], [], []
+        self.lag = 0  #: seconds from an event's answer to what it does, as with the original
+        self.events, self.notes = [], []
+        self._incidents, self._taken, self._working = [], [], threading.RLock()
+
+    @property
+    def incidents(self):
+        """With what is due of the events that were taken."""
+        with self._working:
+            while self._taken and self._taken[0][0] <= time.monotonic():
+                self._work(self._taken.pop(0)[1])
+            return self._incidents
 
     def answer(self, method, path, query, headers, body):
         if path == "/v2/enqueue" and method == "POST":
@@ -54,10 +66,6 @@ class Pagerduty(Double):
             return Answer(200, {"alerts": [one["_alert"]], "more": False})
         return Answer(200, {"incident": self._shown(one)})
 
-    def open_of(self, key):
-        return next((one for one in self.incidents if one["incident_key"] == key and one["status"] != "resolved"),
-                    None)
-
     @staticmethod
     def _shown(one):
         return {name: value for name, value in one.items() if not name.startswith("_")}
@@ -76,27 +84,32 @@ class Pagerduty(Double):
         action, key, payload = event.get("event_action"), event.get("dedup_key", ""), event.get("payload", {})
         if len(key) > 255:
             _invalid("Length of 'dedup_key' is incorrect (should be <= 255 characters)")
-        self.events.append(event)
-        one = self.open_of(key)
         if action == "trigger":
             wrong = [f"'payload.{name}' is missing or blank" for name in ("summary", "source", "severity")
                      if not payload.get(name)]
             if wrong or payload["severity"] not in _SEVERITIES or len(payload["summary"]) > 1024:
                 _invalid(*(wrong or ["'payload' is invalid"]))
-            if one is None:
-                self._open(key, event)
         elif action == "resolve":
             if not key:
                 _invalid("'dedup_key' is missing or blank")
-            if one:
-                self._change(one, {"status": "resolved"})
         elif action != "acknowledge":
             _invalid("'event_action' is invalid")
+        self.events.append(event)
+        with self._working:
+            self._taken.append((time.monotonic() + self.lag, event))
         return Answer(202, {"status": "success", "message": "Event processed", "dedup_key": key})
 
+    def _work(self, event):
+        key = event.get("dedup_key", "")
+        one = next((one for one in self._incidents if one["incident_key"] == key and one["status"] != "resolved"), None)
+        if event["event_action"] == "trigger" and one is None:
+            self._open(key, event)
+        elif event["event_action"] == "resolve" and one:
+            self._change(one, {"status": "resolved"})
+
     def _open(self, key, event):
-        number, payload = len(self.incidents) + 1, event["payload"]
-        self.incidents.append({
+        number, payload = len(self._incidents) + 1, event["payload"]
+        self._incidents.append({
             "id": f"PT4KH{number:02}", "incident_number": number, "incident_key": key, "title": payload["summary"],
             "status": "triggered", "urgency": "low" if payload["severity"] in ("warning", "info") else "high",
             "created_at": now(), "resolved_at": None, "last_status_change_at": now(),
