@@ -135,7 +135,7 @@ def local(place_of):
 # From the beginning to the end ------------------------------------------------------------------------
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_an_incident_is_opened_noted_and_really_resolved(readable):
     made = readable.create("api fails", "--severity", "error", "--label", "service=api", "--label", "urgent",
                            "--attach", "https://grafana.example/d/x=Dashboard", "--note", "502 for everybody")
@@ -154,7 +154,7 @@ def test_an_incident_is_opened_noted_and_really_resolved(readable):
     assert readable.open_now() == 0
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_one_key_has_one_open_incident(readable):
     first = readable.create("api fails")
     again = readable.create("API  fails!")

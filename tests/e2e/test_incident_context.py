@@ -94,7 +94,7 @@ def notes(ctl, id_):
 # What is found out ------------------------------------------------------------------------------------
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_a_note_says_what_prometheus_and_loki_know(desk, prometheus, loki):
     loki.push({"job": "tunneld"}, [json.dumps({
         "timestamp": "2026-01-02T03:04:05Z", "level": "ERROR", "message": "request", "component": "access",
@@ -176,7 +176,7 @@ def test_grafana_knows_what_changed_and_where_to_look(desk, grafana_double, prom
 # When nobody answers ----------------------------------------------------------------------------------
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_without_anybody_to_ask_the_note_still_says_who_what_since_when_and_the_runbook(desk):
     made = enrich(desk, create(desk))
     assert "**What**: api fails" in made["markdown"] and "**Since**" in made["markdown"]
@@ -230,7 +230,7 @@ def test_other_answers_are_told_as_text(desk, new_server):
 # The post-mortem --------------------------------------------------------------------------------------
 
 
-@pytest.mark.short
+@pytest.mark.short_client
 def test_a_timeline_is_the_beginning_of_a_post_mortem(desk):
     id_ = create(desk)
     desk.run("incident", "note", id_, "looking at it").expect(OK)

@@ -1,10 +1,14 @@
 """`tunnelctl logs` against the Loki double: straight, and through Grafana's data source proxy."""
 
+import array
+import fcntl
+import gzip
 import json
 import os
 import select
 import signal
 import subprocess
+import termios
 import time
 
 import pytest
@@ -148,6 +152,14 @@ def test_times_are_those_of_every_command(loki, logs):
     ended = logs("query", '{app="api"}', "--from", "now", "--to", "now-1h").expect(BAD_INPUT)
     assert "--from" in ended.err
     assert "--to" in logs("query", '{app="api"}', "--to", "soon").expect(BAD_INPUT).err
+
+
+def test_a_day_has_its_last_millisecond(loki, either):
+    midnight = time.time_ns() // (86400 * SECOND) * 86400 * SECOND
+    loki.push(API, [(midnight - 500_000, "last"), (midnight, "next day")])
+    assert either.texts('{app="api"}', "--from", "now-1d/d", "--to", "now-1d/d") == ["last"]
+    told = either.json("patterns", '{app="api"}', "--from", "now-1d/d", "--to", "now-1d/d")
+    assert [one["pattern"] for one in told["patterns"]] == ["last"]
 
 
 # Numbers ----------------------------------------------------------------------------------------------
@@ -375,6 +387,24 @@ def test_tail_shows_lines_that_come_late_out_of_order_and_from_fast_clocks(loki,
         assert sorted(tail.lines) == ["fast", "late", "one", "one", "two"]
 
 
+def test_tail_asks_for_little_most_of_the_time(loki, ctl):
+    with Tail(ctl, '{app="api"}') as tail:
+        tail.wait_for(lambda: len(loki.requests("query_range")) >= 25, "polls")
+    asked = [one["query"] for one in loki.requests("query_range") if one["query"]["direction"] == "forward"]
+    spans = [(int(one["end"]) - int(one["start"])) / SECOND for one in asked]
+    whole = [span for span in spans if span > 620]
+    assert 600 < min(spans) < 610 and 2 <= len(whole) <= len(spans) / 6, spans
+
+
+def test_tail_says_each_warning_once(loki, ctl):
+    loki.settings(max_entries_limit=2)
+    moment = ago(3)
+    loki.push(API, [(moment, f"line {number}") for number in range(5)])
+    with Tail(ctl, '{app="api"}') as tail:
+        tail.wait_for(lambda: len(loki.requests("query_range")) >= 60, "polls")
+        assert tail.said().count("lines have the time") == 1, tail.said()
+
+
 def test_tail_survives_a_restart_of_loki_without_loss_or_doubles(new_loki, new_directory):
     loki = new_loki()
     ctl = Tunnelctl(new_directory("tunnelctl"), {"LOKI_URL": loki.url})
@@ -458,14 +488,93 @@ def test_lokis_own_patterns_are_used_where_it_has_some(loki, either):
     assert told["source"] == "loki" and told["lines"] == 50
     (one,) = told["patterns"]
     assert (one["pattern"], one["count"], one["level"], one["share"]) == ("took <_> ms level=info", 50, "info", 1)
+    # Of a time of which Loki has no patterns, perhaps since it was restarted, everything would seem new.
     compared = either.json("patterns", '{app="api"}', "--baseline", "30m", "--from", "30m")
-    assert compared["patterns"][0]["change"] == "new"
+    assert compared["source"] == "lines" and compared["patterns"][0]["change"] == "new"
+    refused = either("patterns", '{app="api"}', "--baseline", "30m", "--from", "30m", "--server-patterns", "only")
+    assert "no patterns of the baseline" in refused.expect(OK).err
+    loki.push(API, [(ago(2400 + number), f"took {number} ms level=info") for number in range(50)])
+    compared = either.json("patterns", '{app="api"}', "--baseline", "30m", "--from", "30m")
+    assert compared["source"] == "loki" and compared["patterns"][0]["change"] == "same"
+    # They come without lines.
+    told = either.json("patterns", '{app="api"}', "--samples", "--from", "30m")
+    assert told["source"] == "lines" and told["patterns"][0]["samples"]
+    refused = either("patterns", '{app="api"}', "--samples", "--server-patterns", "only").expect(BAD_INPUT)
+    assert "no --samples" in refused.err
     # They are of whole streams, and of the last hours.
     assert either.json("patterns", '{app="api"} |= "7"')["source"] == "lines"
     assert either.json("patterns", '{app="api"}', "--from", "now-1d")["source"] == "lines"
     assert either.json("patterns", '{app="api"}', "--server-patterns", "never")["source"] == "lines"
     refused = either("patterns", '{app="api"} |= "7"', "--server-patterns", "only").expect(BAD_INPUT)
     assert "without filters" in refused.err
+
+
+def test_lines_are_read_where_lokis_own_patterns_fail(loki, logs):
+    loki.push(API, common(10, ago(100)))
+    loki.settings(patterns=True)
+    loki.script({"path": "/patterns", "status": 500, "body": "empty ring", "count": 0})
+    ended = logs("patterns", '{app="api"}', "--output", "json").expect(OK)
+    assert ended.json()["source"] == "lines" and ended.json()["lines"] == 10
+    assert "empty ring" in ended.err and "lines are read instead" in ended.err
+    assert "empty ring" in logs("patterns", '{app="api"}', "--server-patterns", "only").expect(UNAVAILABLE).err
+    loki.no_script()
+    loki.script({"path": "/patterns", "status": 400, "body": "parse error : no", "count": 0})
+    assert "parse error : no" in logs("patterns", '{app="api"}').expect(BAD_INPUT).err
+
+
+def test_json_says_what_the_baseline_was(loki, ctl, logs):
+    loki.push(API, common(30, ago(5000)) + common(20, ago(100)))
+    told = logs.json("patterns", '{app="api"}', "--baseline", "2h", "--lines", "25")
+    assert not told["more_lines"] and told["lines"] == 20
+    baseline = told["baseline"]
+    assert (baseline["lines"], baseline["empty"], baseline["given_up"], baseline["more_lines"]) == (25, 0, 0, True)
+    assert 1000 < baseline["span_seconds"] < 7200, "the time that was really read"
+    assert "baseline" not in logs.json("patterns", '{app="api"}')
+    words = [a + b for a in "abcdef" for b in "klmno"]
+    before = [" ".join([word] + ["x"] * count) for count in range(1, 61) for word in words]
+    (ctl.directory / "before.log").write_text("\n".join(before))
+    (ctl.directory / "now.log").write_text("out of memory\n" * 50 + "all is well here\n" * 1000)
+    words = ("--file", "now.log", "--baseline-file", "before.log")
+    told = logs.json("patterns", *words, "--top", "0")
+    assert told["baseline"]["given_up"] >= 800 and told["baseline"]["span_seconds"] is None
+    changes = {one["pattern"]: one["change"] for one in told["patterns"]}
+    assert changes["out of memory"] == "unknown", "it may be among what the baseline gave up"
+    ended = logs("patterns", *words, "--top", "0").expect(OK)
+    assert "in the baseline" in ended.err and "are in no pattern" in ended.err
+
+
+def test_of_a_long_line_of_a_file_it_is_known_that_it_goes_on(ctl, logs):
+    line = json.dumps({"message": "disk is full", "stack": "x" * 20_000})
+    (ctl.directory / "long.log").write_text(line + "\n")
+    (one,) = logs.json("patterns", "--file", "long.log")["patterns"]
+    assert one["pattern"] == "disk is full"
+
+
+def test_packed_files_are_refused_with_the_remedy(ctl, logs):
+    (ctl.directory / "a.log.gz").write_bytes(gzip.compress(b"x\n" * 100))
+    ended = logs("patterns", "--file", "a.log.gz").expect(BAD_INPUT)
+    assert "a.log.gz: is compressed" in ended.err and "zcat a.log.gz | tunnelctl logs patterns -" in ended.err
+
+
+def _unread(pipe):
+    """How many bytes nobody has taken from the pipe yet."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+def test_waiting_for_standard_input_ends_by_ctrl_c(ctl):
+    with subprocess.Popen([str(ctl.program()), "logs", "patterns", "-"], cwd=ctl.directory, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env={"PATH": os.environ["PATH"], "HOME": str(ctl.directory)}) as process:
+        process.stdin.write(b"one line\n")
+        process.stdin.flush()
+        until = time.monotonic() + 30
+        while _unread(process.stdin) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == INTERRUPTED
 
 
 def test_files_and_standard_input_are_read_too(ctl, logs):
@@ -508,6 +617,10 @@ def test_a_large_file_takes_little_memory(ctl, logs):
     (("--file", "a.log", "--baseline", "1h"), "--baseline-file"),
     (('{app="x"}', "--baseline-file", "a.log"), "--baseline"),
     (('{app="x"}', "--baseline", "soon"), "--baseline"),
+    (("--file", "a.log", "--from", "now-1h"), "--from, --to, --lines and --server-patterns are for queries"),
+    (("-", "--to", "now"), "are for queries to Loki"),
+    (("-", "--lines", "100000"), "are for queries to Loki"),
+    (("--file", "a.log", "--server-patterns", "auto"), "are for queries to Loki"),
 ])
 def test_words_that_make_no_sense_are_refused(logs, words, said):
     assert said in logs("patterns", *words).expect(BAD_INPUT).err

@@ -59,14 +59,7 @@ Result<grafana::Connection> straight_to(const Where& where, const std::optional<
     connection.read_only = context->read_only;
     connection.allow_plain = context->allow_plain_http;
   }
-  const auto& globals = session.globals;
-  if (!globals.ca_file.empty()) connection.tls.ca = globals.ca_file;
-  if (!globals.certificate_file.empty()) connection.tls.certificate = globals.certificate_file;
-  if (!globals.key_file.empty()) connection.tls.key = globals.key_file;
-  connection.tls.insecure = globals.insecure;
-  connection.allow_plain = connection.allow_plain || globals.allow_plain;
-  if (globals.timeout_seconds > 0)
-    connection.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(globals.timeout_seconds * 1000));
+  session.use_flags(connection.tls, connection.timeout, connection.allow_plain);
   return connection;
 }
 
@@ -299,16 +292,15 @@ Result<ExitStatus> run(const SilenceShow& options, Session& session) {
   if (!alertmanager) return tl::unexpected(alertmanager.error());
   const auto silence = alertmanager->silence(options.id);
   if (!silence) return tl::unexpected(silence.error());
-  std::vector<grafana::Alert> alerts;
-  if (silence->state == "active") {
-    auto found = alertmanager->alerts(silence->matchers);
-    if (!found) return tl::unexpected(found.error());
-    alerts = std::move(*found);
-  }
+  Result<std::vector<grafana::Alert>> alerts;
+  if (silence->state == "active") alerts = alertmanager->alerts(silence->matchers);
+  if (!alerts)
+    session.warn("which alerts it silences is not known: " + terminal::harmless(alerts.error().message));
   if (session.json()) {
     auto json = described(*silence);
-    json["alerts"] = Json::array();
-    for (const auto& one : alerts) json["alerts"].push_back(described(one));
+    json["alerts"] = alerts ? Json::array() : Json(nullptr);
+    if (alerts)
+      for (const auto& one : *alerts) json["alerts"].push_back(described(one));
     session.out << pretty(json);
     return ExitStatus::ok;
   }
@@ -321,8 +313,9 @@ Result<ExitStatus> run(const SilenceShow& options, Session& session) {
               << (left > 0 ? " (in " + terminal::duration(left) + ")" : std::string()) << "\nby        "
               << terminal::harmless(silence->created_by) << "\ncomment   "
               << terminal::harmless(silence->comment) << '\n';
-  for (const auto& one : alerts) session.out << "silences  " << labels_text(one.labels) << '\n';
-  if (silence->state == "active") session.say("silences " + counted(alerts.size(), "alert") + " now");
+  if (!alerts) return ExitStatus::ok;
+  for (const auto& one : *alerts) session.out << "silences  " << labels_text(one.labels) << '\n';
+  if (silence->state == "active") session.say("silences " + counted(alerts->size(), "alert") + " now");
   return ExitStatus::ok;
 }
 

@@ -102,7 +102,13 @@ Result<ExitStatus> run(const Events& options, Session& session) {
   const auto more = print_pages(*admin, after, options.after && options.follow ? 0 : options.limit, session);
   if (!more) return tl::unexpected(more.error());
   if (!options.follow) {
-    if (*more) session.say("more exist: tunnelctl events --after " + std::to_string(after));
+    if (!*more) return ExitStatus::ok;
+    const auto hint = "more exist: tunnelctl events --after " + std::to_string(after);
+    // Its lines are events and nothing else, so whoever reads them has no other place to learn of it.
+    if (session.json())
+      session.warn(hint);
+    else
+      session.say(hint);
     return ExitStatus::ok;
   }
   session.out.flush();

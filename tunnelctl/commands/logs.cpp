@@ -3,6 +3,7 @@
 #include "tunnelctl/commands/groups.h"
 #include "tunnelctl/commands/log_lines.h"
 #include "tunnelctl/commands/log_verbs.h"
+#include "tunnelctl/commands/moments.h"
 #include "tunnelctl/commands/query_span.h"
 #include "tunnelctl/commands/series_view.h"
 #include "tunnelctl/commands/sources.h"
@@ -86,9 +87,9 @@ class LinesAsJson {
 };
 
 Result<ExitStatus> show_lines(const prometheus::Loki& loki, const LogsQuery& options,
-                              const prometheus::Range& range, Session& session) {
+                              const times::Range& range, Session& session) {
   const LinePrinter printer(options.shown, session.coloured());
-  const Json told = about(loki, options.query, range);
+  const Json told = about(loki, options.query, {.from = range.from, .to = range.to});
   LinesAsJson json(printer, told, session.out);
   const auto read = loki.lines({.expr = options.query,
                                 .window = {.from = range.from, .to = range.to},
@@ -115,17 +116,17 @@ Result<ExitStatus> show_lines(const prometheus::Loki& loki, const LogsQuery& opt
 }
 
 Result<ExitStatus> run(const LogsQuery& options, Session& session) {
-  const auto range = range_of(options.span, "Loki");
+  // Loki gives no line of the end itself.
+  const bool lines = prometheus::asks_for_lines(options.query);
+  const auto range = times::range(options.span.from, options.span.to, now(), "--from", "--to",
+                                  lines ? times::Edge::behind : times::Edge::end);
   if (!range) return tl::unexpected(range.error());
   const auto loki = log_source(session, options.source);
   if (!loki) return tl::unexpected(loki.error());
-  if (prometheus::asks_for_lines(options.query)) return show_lines(*loki, options, *range, session);
+  if (lines) return show_lines(*loki, options, *range, session);
   const auto data = loki->query(options.query, range->to);
   if (!data) return tl::unexpected(data.error());
-  Json told = about(*loki, options.query, *range);
-  told.erase("from");
-  told.erase("to");
-  told["at"] = times::text(range->to);
+  const Json told{{"source", loki->name()}, {"query", options.query}, {"at", times::text(range->to)}};
   show_instant(*data, {.limit = options.limit}, told, session);
   return ExitStatus::ok;
 }

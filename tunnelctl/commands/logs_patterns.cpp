@@ -1,11 +1,10 @@
 #include <algorithm>
 #include <cctype>
-#include <cmath>
-#include <fstream>
-#include <istream>
+#include <optional>
 #include <ostream>
 #include <sstream>
 
+#include "tunnelctl/commands/log_files.h"
 #include "tunnelctl/commands/log_lines.h"
 #include "tunnelctl/commands/log_verbs.h"
 #include "tunnelctl/commands/moments.h"
@@ -23,14 +22,18 @@ using patterns::Mined;
 
 /// How long Loki's own patterns are kept, roughly: in the memory of its ingesters.
 constexpr std::chrono::hours kServerKeeps{3};
-constexpr std::size_t kBlock = 64 * 1024;
+constexpr const char* kFrom = "now-1h";
+constexpr const char* kTo = "now";
+constexpr std::size_t kLines = 100'000;
 
 struct LogsPatterns {
   std::string query{};
   std::vector<std::string> files{}, baseline_files{};
-  std::string from = "now-1h", to = "now", baseline{};
-  std::string server_patterns = "auto";
-  std::size_t lines = 100'000, top = 20, min_count = 1;
+  std::string baseline{};
+  // Of Loki only. Unset: kFrom, kTo, "auto", kLines.
+  std::optional<std::string> from{}, to{}, server_patterns{};
+  std::optional<std::size_t> lines{};
+  std::size_t top = 20, min_count = 1;
   bool samples = false, redact_addresses = false;
   SourceFlags source{};
 };
@@ -39,6 +42,7 @@ struct LogsPatterns {
 struct Found {
   Mined mined{};
   std::chrono::nanoseconds span{1};
+  bool timed = true;  // the span is a time
   bool by_server = false;
   bool more = false;  // only the newest lines were read
 };
@@ -51,56 +55,17 @@ patterns::MinerOptions miner_options(const LogsPatterns& options) {
 
 // Files ------------------------------------------------------------------------------------------
 
-/// Gives its lines to the miner, in memory that does not grow with the file or its longest line.
-Result<void> mine(std::istream& in, const std::string& name, std::size_t longest, const Session& session,
-                  patterns::Miner& miner) {
-  std::string block(kBlock, '\0'), line;
-  const auto end_line = [&] {
-    if (line.ends_with('\r')) line.pop_back();
-    miner.add({.at = {}, .line = line});
-    line.clear();
-  };
-  const auto grow = [&](std::string_view part) {
-    line += part.substr(0, longest - std::min(longest, line.size()));
-  };
-  bool open = false;  // a line without its end yet
-  while (in) {
-    if (session.stop.stop_requested()) return fail(Error::Kind::cancelled, "interrupted");
-    in.read(block.data(), static_cast<std::streamsize>(block.size()));
-    std::string_view rest(block.data(), static_cast<std::size_t>(in.gcount()));
-    for (auto end = rest.find('\n'); end != std::string_view::npos; end = rest.find('\n')) {
-      grow(rest.substr(0, end));
-      end_line();
-      open = false;
-      rest.remove_prefix(end + 1);
-    }
-    if (rest.empty()) continue;
-    grow(rest);
-    open = true;
-  }
-  if (open) end_line();
-  if (in.bad()) return fail(Error::Kind::bad_input, name + ": cannot be read to its end");
-  return {};
-}
-
 Result<Found> from_files(const std::vector<std::string>& paths, const LogsPatterns& options,
                          Session& session) {
   const auto settings = miner_options(options);
   patterns::Miner miner(settings);
+  // One byte more tells the miner that a line goes on.
   for (const auto& path : paths) {
-    Result<void> done{};
-    if (path == "-") {
-      done = mine(*session.in, name_of_input(path), settings.max_line_bytes, session, miner);
-    } else {
-      std::error_code none;
-      std::ifstream file(path, std::ios::binary);
-      if (!file || std::filesystem::is_directory(path, none))
-        return fail(Error::Kind::bad_input, path + ": cannot be read; is it a file that you may open?");
-      done = mine(file, path, settings.max_line_bytes, session, miner);
-    }
+    const auto done = read_log(path, settings.max_line_bytes + 1, session,
+                               [&](std::string_view line) { miner.add({.at = {}, .line = line}); });
     if (!done) return tl::unexpected(done.error());
   }
-  Found found{.mined = miner.result()};
+  Found found{.mined = miner.result(), .timed = false};
   // Files do not say how long they took: rates are shares of their lines.
   found.span = std::chrono::nanoseconds(std::max<std::uint64_t>(found.mined.lines, 1));
   return found;
@@ -178,7 +143,7 @@ Result<Found> by_miner(const prometheus::Loki& loki, const LogsPatterns& options
   const auto read = loki.lines({.expr = options.query,
                                 .window = {.from = range.from, .to = range.to},
                                 .order = prometheus::Order::newest_first,
-                                .limit = options.lines},
+                                .limit = options.lines.value_or(kLines)},
                                [&](const std::vector<prometheus::LogLine>& page) {
                                  for (const auto& line : page) miner.add({.at = line.at, .line = line.text});
                                  lines += page.size();
@@ -205,8 +170,26 @@ struct Both {
   std::optional<Found> before{};
 };
 
+/// nullopt: Loki has none, or, unless `only` it may be asked, none of one of the two times: its ingesters
+/// forget them when they restart, and all of now would be new then.
+Result<std::optional<Both>> both_by_server(const prometheus::Loki& loki, const LogsPatterns& options,
+                                           const times::Range& range,
+                                           const std::optional<times::Range>& before, bool only) {
+  auto found = by_server(loki, options, range);
+  if (!found) return tl::unexpected(found.error());
+  if (!*found || (!only && (*found)->mined.patterns.empty())) return std::optional<Both>();
+  Both both{.now = std::move(**found)};
+  if (!before) return std::optional(std::move(both));
+  auto then = by_server(loki, options, *before);
+  if (!then) return tl::unexpected(then.error());
+  both.before = then->value_or(Found{.span = before->to - before->from});
+  if (!only && both.before->mined.patterns.empty()) return std::optional<Both>();
+  return std::optional(std::move(both));
+}
+
 Result<Both> from_loki(const LogsPatterns& options, Session& session) {
-  const auto range = times::range(options.from, options.to, now());
+  const auto range = times::range(options.from.value_or(kFrom), options.to.value_or(kTo), now(), "--from",
+                                  "--to", times::Edge::behind);
   if (!range) return tl::unexpected(range.error());
   std::optional<times::Range> before;
   if (!options.baseline.empty()) {
@@ -217,29 +200,34 @@ Result<Both> from_loki(const LogsPatterns& options, Session& session) {
   if (!prometheus::asks_for_lines(options.query))
     return fail(Error::Kind::bad_input,
                 "the query must give lines and begin with a stream selector, as in '{app=\"api\"}'");
-  const bool only = options.server_patterns == "only";
+  const auto how = options.server_patterns.value_or("auto");
+  const bool only = how == "only";
   if (only && !is_selector(options.query))
     return fail(
         Error::Kind::bad_input,
         "--server-patterns only: Loki's own patterns are of a stream selector, without filters behind it");
+  if (only && options.samples)
+    return fail(Error::Kind::bad_input,
+                "--server-patterns only: Loki keeps no lines with its patterns, so there are no --samples");
   const auto loki = log_source(session, options.source);
   if (!loki) return tl::unexpected(loki.error());
   const bool kept = (before ? before->from : range->from) >= now() - kServerKeeps;
-  if (only || (options.server_patterns == "auto" && kept && is_selector(options.query))) {
-    auto found = by_server(*loki, options, *range);
-    if (!found) return tl::unexpected(found.error());
-    if (!*found && only)
+  if (only || (how == "auto" && kept && is_selector(options.query) && !options.samples)) {
+    auto found = both_by_server(*loki, options, *range, before, only);
+    if (!found) {
+      const auto& error = found.error();
+      if (only || error.kind == Error::Kind::cancelled || error.kind == Error::Kind::bad_input)
+        return tl::unexpected(error);
+      session.warn("Loki's own patterns cannot be had, so lines are read instead: " + error.message);
+    } else if (*found) {
+      if (only && before && (*found)->before->mined.patterns.empty())
+        session.warn("Loki has no patterns of the baseline: it forgets them when it restarts");
+      return std::move(**found);
+    } else if (only) {
       return fail(Error::Kind::not_found,
                   loki->name() +
                       ": this Loki does not look for patterns (pattern_ingester.enabled); "
                       "without --server-patterns only its lines are read instead");
-    if (*found && (only || !(*found)->mined.patterns.empty())) {
-      Both both{.now = std::move(**found)};
-      if (!before) return both;
-      auto then = by_server(*loki, options, *before);
-      if (!then) return tl::unexpected(then.error());
-      both.before = then->value_or(Found{.span = before->to - before->from});
-      return both;
     }
   }
   auto found = by_miner(*loki, options, *range, session);
@@ -261,6 +249,7 @@ const char* word(Change::Kind kind) {
     case Change::Kind::shrunk: return "shrunk";
     case Change::Kind::gone: return "gone";
     case Change::Kind::same: return "same";
+    case Change::Kind::unknown: return "unknown";
   }
   return "same";
 }
@@ -334,6 +323,16 @@ void tell(const Both& both, std::size_t shown, std::size_t all, const Session& s
   if (now.mined.given_up > 0)
     session.say(std::to_string(now.mined.given_up) +
                 " lines are in no pattern: there are too many different ones");
+  if (both.before && both.before->mined.given_up > 0)
+    session.say("in the baseline " + std::to_string(both.before->mined.given_up) +
+                " lines are in no pattern: what it seems to lack may be among them (unknown)");
+}
+
+Json counts(const Found& found) {
+  return {{"lines", found.mined.lines},
+          {"empty", found.mined.empty},
+          {"given_up", found.mined.given_up},
+          {"more_lines", found.more}};
 }
 
 Result<ExitStatus> run(const LogsPatterns& options, Session& session) {
@@ -348,6 +347,11 @@ Result<ExitStatus> run(const LogsPatterns& options, Session& session) {
                 "--baseline is a time before the query's; files have --baseline-file");
   if (!files && !options.baseline_files.empty())
     return fail(Error::Kind::bad_input, "--baseline-file goes with --file; queries have --baseline");
+  if (files && (options.from || options.to || options.lines || options.server_patterns))
+    return fail(
+        Error::Kind::bad_input,
+        "--from, --to, --lines and --server-patterns are for queries to Loki: of a file every line is "
+        "read, whatever its time");
   Both both;
   if (files) {
     auto now =
@@ -376,13 +380,16 @@ Result<ExitStatus> run(const LogsPatterns& options, Session& session) {
   if (session.json()) {
     Json list = Json::array();
     for (const auto& one : changes) list.push_back(described(one, both.before.has_value()));
-    session.out << pretty({{"source", both.now.by_server ? "loki" : "lines"},
-                           {"lines", both.now.mined.lines},
-                           {"empty", both.now.mined.empty},
-                           {"given_up", both.now.mined.given_up},
-                           {"more_lines", both.now.more},
-                           {"patterns", std::move(list)},
-                           {"more", changes.size() < all}});
+    Json told{{"source", both.now.by_server ? "loki" : "lines"},
+              {"patterns", std::move(list)},
+              {"more", changes.size() < all}};
+    told.update(counts(both.now));
+    if (both.before) {
+      told["baseline"] = counts(*both.before);
+      told["baseline"]["span_seconds"] =
+          both.before->timed ? Json(std::chrono::duration<double>(both.before->span).count()) : Json(nullptr);
+    }
+    session.out << pretty(told);
     return ExitStatus::ok;
   }
   if (!changes.empty()) print(changes, both.before.has_value(), options, session);
@@ -403,8 +410,8 @@ void add_logs_patterns(CLI::App& group, Chosen& chosen) {
   verb.add_option("--file", options->files, "read this file instead; - is standard input")
       ->type_name("PATH")
       ->take_all();
-  verb.add_option("--from", options->from, "since when")->type_name("TIME")->capture_default_str();
-  verb.add_option("--to", options->to, "until when")->type_name("TIME")->capture_default_str();
+  verb.add_option("--from", options->from, "since when")->type_name("TIME")->default_str(kFrom);
+  verb.add_option("--to", options->to, "until when")->type_name("TIME")->default_str(kTo);
   verb.add_option("--baseline", options->baseline,
                   "say what is new or grown against that long a time before --from, as in 1h")
       ->type_name("TIME");
@@ -413,10 +420,10 @@ void add_logs_patterns(CLI::App& group, Chosen& chosen) {
   verb.add_option("--server-patterns", options->server_patterns,
                   "whether to use the patterns that Loki itself may keep of the last hours")
       ->check(CLI::IsMember({"auto", "never", "only"}))
-      ->capture_default_str();
+      ->default_str("auto");
   verb.add_option("--lines", options->lines, "how many lines to read from Loki at most, the newest; 0: all")
       ->type_name("NUMBER")
-      ->capture_default_str();
+      ->default_str(std::to_string(kLines));
   verb.add_option("--top", options->top, "how many patterns to show at most; 0: all")
       ->type_name("NUMBER")
       ->capture_default_str();

@@ -1,5 +1,6 @@
 #include <deque>
 #include <ostream>
+#include <set>
 
 #include "tunnelctl/commands/log_lines.h"
 #include "tunnelctl/commands/log_verbs.h"
@@ -99,7 +100,8 @@ class Tail {
           return static_cast<bool>(session_.out) && !session_.stop.stop_requested();
         });
     if (!read) return tl::unexpected(read.error());
-    for (const auto& warning : read->warnings) session_.warn(warning);
+    for (const auto& warning : read->warnings)
+      if (warned_.insert(warning).second) session_.warn(warning);
     if (!read->more) tail_.reached(now);
     return {};
   }
@@ -118,6 +120,7 @@ class Tail {
   prometheus::Instant began_;
   std::chrono::nanoseconds late_;
   prometheus::LogTail tail_;
+  std::set<std::string> warned_{};
   unsigned failures_ = 0;
 };
 

@@ -143,7 +143,8 @@ int rank(Change::Kind kind) {
     case Change::Kind::fresh:
     case Change::Kind::grown: return 0;
     case Change::Kind::shrunk:
-    case Change::Kind::gone: return 1;
+    case Change::Kind::gone:
+    case Change::Kind::unknown: return 1;
     case Change::Kind::same: break;
   }
   return 2;
@@ -165,18 +166,24 @@ std::vector<Change> compare(const Mined& before, std::chrono::nanoseconds before
         .kind = Change::Kind::same, .now = std::move(pair.pattern), .before = pair.before, .times = 0};
     change.now.count = pair.now;
     if (pair.now == 0) change.now.share = 0;
-    const double unlikely = log_probability(pair.before, pair.now, part);
+    // What one side lacks may be among the lines that it gave up.
+    const bool missing = pair.before == 0 || pair.now == 0;
+    const auto most_before = pair.before == 0 ? before.given_up : pair.before;
+    const auto most_now = pair.now == 0 ? now.given_up : pair.now;
+    const double unlikely = log_probability(most_before, most_now, part);
     const bool sure = unlikely <= std::log(kSure);
+    const double times = static_cast<double>(most_now) / is / (static_cast<double>(most_before) / was);
+    const bool more = sure && times >= kAtLeastTimes, less = sure && times <= 1 / kAtLeastTimes;
     if (pair.before > 0)
       change.times = static_cast<double>(pair.now) / is / (static_cast<double>(pair.before) / was);
-    if (pair.before == 0) {
+    if (pair.before == 0 && most_before == 0) {
       change.kind = Change::Kind::fresh;
-    } else if (sure && pair.now == 0) {
-      change.kind = Change::Kind::gone;
-    } else if (sure && change.times >= kAtLeastTimes) {
-      change.kind = Change::Kind::grown;
-    } else if (sure && change.times <= 1 / kAtLeastTimes) {
-      change.kind = Change::Kind::shrunk;
+    } else if (more && pair.now > 0) {
+      change.kind = pair.before == 0 ? Change::Kind::fresh : Change::Kind::grown;
+    } else if (less && pair.before > 0) {
+      change.kind = pair.now == 0 ? Change::Kind::gone : Change::Kind::shrunk;
+    } else if (missing && (most_before != pair.before || most_now != pair.now)) {
+      change.kind = Change::Kind::unknown;
     }
     judged.emplace_back(unlikely, std::move(change));
   }

@@ -68,7 +68,7 @@ class Miner {
 
 /// How a pattern stands against a baseline window.
 struct Change {
-  enum class Kind { fresh, grown, shrunk, gone, same };
+  enum class Kind { fresh, grown, shrunk, gone, same, unknown };
   Kind kind = Kind::same;
   Pattern now{};             // of kind gone: the pattern of the baseline with count 0
   std::uint64_t before = 0;  // lines in the baseline
@@ -78,9 +78,11 @@ struct Change {
 /// Fresh and grown ones first, by how sure it is. `now_span` and `before_span` make rates of counts. A
 /// pattern counts as grown or shrunk when a two-sided Poisson test rejects equal rates at 0.1 % and the rate
 /// is at least doubled or halved; as gone when it has no line now and the same test says that this is no
-/// chance (otherwise it is the same, with count 0). Any that the baseline does not have is fresh. A pattern
-/// whose text is a special case of another one's is counted with that one. When a span is not above 0, counts
-/// are compared.
+/// chance (otherwise it is the same, with count 0). Any that the baseline does not have is fresh. Where one
+/// side gave patterns up, what it lacks may be among them: then a pattern is fresh or gone only if it would
+/// have grown or shrunk even with all lines that were given up, and otherwise unknown. A pattern whose text
+/// is a special case of another one's is counted with that one. When a span is not above 0, counts are
+/// compared.
 std::vector<Change> compare(const Mined& before, std::chrono::nanoseconds before_span, const Mined& now,
                             std::chrono::nanoseconds now_span);
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "tunnelctl/patterns/characters.h"
+#include "tunnelctl/patterns/escapes.h"
 #include "tunnelctl/patterns/secret_names.h"
 #include "tunnelctl/patterns/secret_shapes.h"
 #include "tunnelctl/patterns/secret_values.h"
@@ -14,6 +15,8 @@ namespace tunnelctl::patterns {
 namespace {
 
 constexpr std::size_t kNone = std::string_view::npos;
+constexpr std::size_t kKeyLine = 60;  // characters of a line of a key, but for its last one
+constexpr std::size_t kMostIndent = 64;
 
 /// Addresses whose path is the secret.
 constexpr std::array<std::string_view, 5> kSecretPaths = {
@@ -41,13 +44,18 @@ class Walk {
   void step() {
     const char c = text_[at_];
     if (is(c, kWord)) return word();
+    if (is(c, kSpace) || c == '"' || c == '\'' || c == '`') {
+      pair_ = at_ + 1;
+      colon_ = kNone;
+    }
     if (c == '[') {
       if (const auto mark = mark_at(text_, at_); mark != 0) return go_to(at_ + mark);
     } else if (c == '-') {
       if (const auto key = private_key_at(text_, at_); key != 0) return cut(at_, at_ + key, "private key");
     } else if (c == '@') {
-      if (options_.emails && email()) return;
+      if (data_source() || (options_.emails && email())) return;
     } else if (c == ':') {
+      if (colon_ == kNone && at_ > pair_) colon_ = at_;
       if (byte(at_ + 1) == '/' && byte(at_ + 2) == '/' && is(before(), kWord)) return url();
       if (options_.addresses && byte(at_ + 1) == ':' && before() != ':' && !is(before(), kWord) && address())
         return;
@@ -59,7 +67,10 @@ class Walk {
     if (c != '.' && c != '-' && c != '+' && c != '%') local_ = at_;
   }
 
-  void go_to(std::size_t at) { at_ = name_ = local_ = at; }
+  void go_to(std::size_t at) {
+    at_ = name_ = local_ = pair_ = at;
+    colon_ = kNone;
+  }
 
   void cut(std::size_t begin, std::size_t end, std::string_view kind) {
     found_ = true;
@@ -73,41 +84,108 @@ class Walk {
     go_to(end);
   }
 
+  /// A line of a key, or behind one its last, shorter one.
   bool key_line() {
-    const auto key = before() == ']' ? 0 : key_line_at(text_, at_);
-    if (key != 0) cut(at_, at_ + key, "private key");
-    return key != 0;
+    if (at_ != key_tail_ && !begins_line()) return false;
+    const auto key = key_line_at(text_, at_, at_ == key_tail_ ? 4 : kKeyLine);
+    if (key == 0) return false;
+    const bool whole = key >= kKeyLine;
+    cut(at_, at_ + key, "private key");
+    std::size_t next = at_;
+    if (byte(next) == '\r') ++next;
+    next += byte(next) == '\\' && byte(next + 1) == 'n' ? 2 : 1;
+    while (next < at_ + kMostIndent && (byte(next) == ' ' || byte(next) == '\t')) ++next;
+    key_tail_ = whole ? next : kNone;
+    return true;
+  }
+
+  /// Nothing stands before it but blanks, a quote, or a time and such as agents write before lines.
+  bool begins_line() const {
+    if (at_ == 0) return true;
+    if (at_ == copied_) return false;
+    const char c = text_[at_ - 1];
+    if (c == '\n' || c == '"' || c == '\'') return true;
+    if ((c == 'n' || c == 'r') && at_ > 1 && text_[at_ - 2] == '\\') return true;
+    if (c != ' ' && c != '\t') return false;
+    std::size_t end = at_ - 1;
+    while (end > 0 && at_ - end < kMostIndent && (text_[end - 1] == ' ' || text_[end - 1] == '\t')) --end;
+    if (end == 0) return true;
+    if (end == copied_) return false;
+    const char last = text_[end - 1], earlier = end > 1 ? text_[end - 2] : '\0';
+    // "]" of a time, not of a mark; F and P are container runtimes' "full" and "part".
+    return last == '\n' || last == 'Z' || last == '|' || is(last, kDigit) ||
+           (last == ']' && (is(earlier, kDigit) || earlier == 'Z')) ||
+           ((last == 'F' || last == 'P') && earlier == ' ');
   }
 
   void word() {
     std::size_t end = at_;
     while (end < text_.size() && is(text_[end], kWord)) ++end;
+    if (word_to(end)) return;
+    // "\nghp_...", as JSON has it; the letter may be the word's own, too.
+    constexpr std::string_view kLetters = "nrtbf";
+    if (before() == '\\' && kLetters.find(text_[at_]) != kNone) {
+      name_ = local_ = ++at_;
+      if (at_ < end && word_to(end)) return;
+    }
+    at_ = end;
+  }
+
+  /// True: something was taken out, or is known to be none.
+  bool word_to(std::size_t end) {
     const std::size_t length = end - at_;
     const char behind = byte(end);
-    if (length >= 16 || behind == '-' || behind == '.' || behind == ':' || behind == '+' || behind == '/') {
-      if (key_line()) return;
-      if (const auto token = token_at(text_, at_, hopeless_); token != 0)
-        return cut(at_, at_ + token, "token");
+    if (length >= 16 || at_ == key_tail_ || behind == '-' || behind == '.' || behind == ':' ||
+        behind == '+' || behind == '/') {
+      if (key_line()) return true;
+      if (const auto token = token_at(text_, at_, hopeless_); token != 0) {
+        cut(at_, at_ + token, "token");
+        return true;
+      }
     }
     if (options_.addresses && length <= 4 && is(text_[at_], kHex) && (behind == '.' || behind == ':') &&
         address())
-      return;
-    const auto here = text_.substr(at_, length);
-    if (behind == ' ' && length == 6 && same_word(here, "bearer")) {
-      if (const auto token = bearer_at(text_, end + 1); token != 0)
-        return cut(end + 1, end + 1 + token, "token");
-    } else if (behind == ' ' && length == 5 && same_word(here, "basic")) {
-      if (const auto pair = basic_at(text_, end + 1); pair != 0)
-        return cut(end + 1, end + 1 + pair, "credentials");
-    }
-    if (!is(behind, kBase64) || behind == '=') {
-      const auto value = value_of(text_, name_, end);
-      if (value.secret != Secret::none) {
-        if (value.end > value.begin) return cut(value.begin, value.end, to_string(value.secret));
-        return go_to(value.end);
+      return true;
+    if (length == 6 || length == 5) {
+      const auto here = text_.substr(at_, length);
+      const std::size_t credential = behind_blanks(end);
+      const bool bearer = same_word(here, "bearer");
+      if (credential != end && (bearer || same_word(here, "basic"))) {
+        if (const auto mark = mark_at(text_, credential); mark != 0) {
+          go_to(credential + mark);
+          return true;
+        }
+        const auto secret = bearer ? bearer_at(text_, credential) : basic_at(text_, credential);
+        if (secret != 0) {
+          cut(credential, credential + secret, bearer ? "token" : "credentials");
+          return true;
+        }
       }
     }
-    at_ = end;
+    if (is(behind, kBase64) && behind != '=') return false;
+    const auto value = value_of(text_, name_, end, copied_);
+    if (value.secret == Secret::none) return false;
+    if (value.end > value.begin)
+      cut(value.begin, value.end, to_string(value.secret));
+    else
+      go_to(value.end);
+    return true;
+  }
+
+  /// Also as URLs have them.
+  std::size_t behind_blanks(std::size_t at) const {
+    const std::size_t limit = at + 16;
+    while (at < limit && (byte(at) == ' ' || byte(at) == '\t')) ++at;
+    return text_.substr(at, 3) == "%20" ? at + 3 : at;
+  }
+
+  /// At the @ of "user:password@tcp(host)/name", as Go's programs name a MySQL.
+  bool data_source() {
+    if (colon_ == kNone || colon_ + 1 == at_) return false;
+    const auto network = text_.substr(at_ + 1, 5);
+    if (network.substr(0, 4) != "tcp(" && network != "unix(") return false;
+    cut(colon_ + 1, at_, "password");
+    return true;
   }
 
   bool address() {
@@ -130,6 +208,10 @@ class Walk {
     if (begin == at_) return false;
     const std::size_t host = mail_host_at(text_, at_ + 1);
     if (host == 0) return false;
+    // "x.example-[redacted address]" was no host before that was taken out.
+    std::size_t next = at_ + 1 + host;
+    while (next < text_.size() && (text_[next] == '-' || text_[next] == '.')) ++next;
+    if (next != at_ + 1 + host && mark_at(text_, next) != 0) return false;
     cut(begin, at_ + 1 + host, "email");
     return true;
   }
@@ -178,8 +260,11 @@ class Walk {
   std::string* out_;
   std::size_t at_ = 0;
   std::size_t copied_ = 0;
-  std::size_t name_ = 0;   // where the name, if a name ends here, began
-  std::size_t local_ = 0;  // where the local part of an e-mail address, if one ends here, began
+  std::size_t name_ = 0;          // where the name, if a name ends here, began
+  std::size_t local_ = 0;         // where the local part of an e-mail address, if one ends here, began
+  std::size_t pair_ = 0;          // where the blanks or quotes before this ended,
+  std::size_t colon_ = kNone;     // and the first colon since then
+  std::size_t key_tail_ = kNone;  // where the last line of a key may begin
   std::size_t hopeless_ = 0;
   std::size_t no_user_before_ = 0;
   std::size_t no_address_before_ = 0;
@@ -189,14 +274,18 @@ class Walk {
 }  // namespace
 
 std::string Redaction::apply(std::string_view text) const {
+  const bool escapes = has_escapes(text);
+  const auto plain = escapes ? without_escapes(text) : std::string();
   std::string out;
   out.reserve(text.size() + 32);
-  Walk(text, options_, &out).run();
-  return out;
+  const bool found = Walk(escapes ? std::string_view(plain) : text, options_, &out).run();
+  return found || !escapes ? out : std::string(text);
 }
 
 bool Redaction::finds(std::string_view text) const {
-  return Walk(text, options_, nullptr).run();
+  if (!has_escapes(text)) return Walk(text, options_, nullptr).run();
+  const auto plain = without_escapes(text);
+  return Walk(plain, options_, nullptr).run();
 }
 
 }  // namespace tunnelctl::patterns

@@ -11,7 +11,9 @@ namespace tunnelctl::patterns {
 /// values of members and parameters whose names say secret (password, token, secret, api_key, authorization,
 /// cookie ...), user:password@ of URLs, e-mail addresses; with `addresses` IPv4 and IPv6 addresses too. What
 /// was there is replaced by "[redacted <kind>]", e.g. "[redacted token]"; the same input gives the same
-/// output, and redacting twice changes nothing more. Linear time in the text's length; threads may share one.
+/// output, and redacting twice changes nothing more. Colour codes and escapes of JSON hide nothing; a text in
+/// which something was found comes without them (escapes.h). Linear time in the text's length; threads may
+/// share one.
 struct RedactionOptions {
   bool addresses = false;
   bool emails = true;

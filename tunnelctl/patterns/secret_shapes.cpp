@@ -22,7 +22,7 @@ struct Prefix {
   std::size_t least;  // characters behind it
   Rest rest;
 };
-constexpr std::array<Prefix, 41> kPrefixes = {{
+constexpr std::array<Prefix, 54> kPrefixes = {{
     {"glsa_", 16, Rest::word},
     {"glc_", 16, Rest::dotted},
     {"ghp_", 16, Rest::word},
@@ -34,6 +34,13 @@ constexpr std::array<Prefix, 41> kPrefixes = {{
     {"glpat-", 16, Rest::word_or_dash},
     {"gldt-", 16, Rest::word_or_dash},
     {"glrt-", 16, Rest::word_or_dash},
+    {"glptt-", 16, Rest::word_or_dash},
+    {"glcbt-", 16, Rest::word_or_dash},
+    {"glsoat-", 16, Rest::word_or_dash},
+    {"gloas-", 16, Rest::word_or_dash},
+    {"glft-", 16, Rest::word_or_dash},
+    {"glimt-", 16, Rest::word_or_dash},
+    {"glagent-", 16, Rest::word_or_dash},
     {"xoxb-", 8, Rest::word_or_dash},
     {"xoxa-", 8, Rest::word_or_dash},
     {"xoxp-", 8, Rest::word_or_dash},
@@ -42,6 +49,9 @@ constexpr std::array<Prefix, 41> kPrefixes = {{
     {"xoxs-", 8, Rest::word_or_dash},
     {"xoxe.", 8, Rest::dotted},
     {"xoxe-", 8, Rest::word_or_dash},
+    {"xoxc-", 8, Rest::word_or_dash},
+    {"xoxd-", 8, Rest::dotted},
+    {"xwfp-", 8, Rest::word_or_dash},
     {"xapp-", 8, Rest::word_or_dash},
     {"AKIA", 16, Rest::capitals},
     {"ASIA", 16, Rest::capitals},
@@ -50,6 +60,7 @@ constexpr std::array<Prefix, 41> kPrefixes = {{
     {"sk_live_", 10, Rest::word},
     {"sk_test_", 10, Rest::word},
     {"rk_live_", 10, Rest::word},
+    {"rk_test_", 10, Rest::word},
     {"whsec_", 16, Rest::word},
     {"sk-", 20, Rest::word_or_dash},
     {"SG.", 30, Rest::dotted},
@@ -64,6 +75,8 @@ constexpr std::array<Prefix, 41> kPrefixes = {{
     {"lin_api_", 16, Rest::word},
     {"PMAK-", 20, Rest::word_or_dash},
     {"AGE-SECRET-KEY-", 20, Rest::capitals},
+    {"u+", 18, Rest::word_or_dash},        // PagerDuty
+    {"LS0tLS1CRUdJTi", 16, Rest::dotted},  // "-----BEGIN " in base64
 }};
 
 bool ascii_word(char c) {
@@ -138,6 +151,58 @@ std::optional<unsigned> sextet(char c) {
   return std::nullopt;
 }
 
+/// More than any key is.
+constexpr std::size_t kMostOfKey = 16 * 1024;
+
+bool of_key(char c) {
+  return is(c, kLetter | kDigit) || c == '+' || c == '/' || c == '=';
+}
+
+/// Behind "-----BEGIN RSA PRIVATE KEY-----" or "-----END ...", 0: there is none.
+std::size_t key_border_at(std::string_view text, std::size_t at, std::string_view begins) {
+  if (text.substr(at, begins.size()) != begins) return 0;
+  const std::string_view title = text.substr(at + begins.size(), 48);
+  const auto dashes = title.find("-----");
+  if (dashes == kNone || title.substr(0, dashes).find("PRIVATE KEY") == kNone) return 0;
+  return at + begins.size() + dashes + 5;
+}
+
+/// Behind blanks and ends of lines, written as \n too.
+std::size_t behind_space(std::string_view text, std::size_t at) {
+  for (;;) {
+    std::size_t here = at;
+    while (byte_at(text, here) == '\\') ++here;
+    if (here != at && (byte_at(text, here) == 'n' || byte_at(text, here) == 'r'))
+      at = here + 1;
+    else if (at < text.size() && is(text[at], kSpace))
+      ++at;
+    else
+      return at;
+  }
+}
+
+/// A key whose end is not there goes as far as what follows can be of one.
+std::size_t key_body_end(std::string_view text, std::size_t at) {
+  for (;;) {
+    const std::size_t begin = behind_space(text, at);
+    std::size_t end = begin;
+    const auto header = text.substr(begin, 9);
+    if (header == "Proc-Type" || header == "DEK-Info:") {
+      at = std::min(text.find_first_of("\n\\", begin), text.size());
+      continue;
+    }
+    while (end < text.size() && of_key(text[end])) ++end;
+    const auto word = text.substr(begin, end - begin);
+    if (word.empty()) return at;
+    const char behind = byte_at(text, end);
+    const bool over =
+        behind == '\0' || is(behind, kSpace) || behind == '\\' || behind == '"' || behind == '\'';
+    if (word.size() < 16 && (!over || prose(word))) return at;
+    at = end;
+    if (!over) return at;
+  }
+}
+
 }  // namespace
 
 std::size_t token_at(std::string_view text, std::size_t at, std::size_t& hopeless) {
@@ -147,15 +212,18 @@ std::size_t token_at(std::string_view text, std::size_t at, std::size_t& hopeles
   for (const auto& prefix : kPrefixes) {
     if (prefix.begins.front() != first || text.substr(at, prefix.begins.size()) != prefix.begins) continue;
     if (prefix.begins == "sk-" && at < hopeless) return 0;
+    // A certificate and a public key, in base64.
+    const auto what = text.substr(at + prefix.begins.size(), 8);
+    if (prefix.begins.front() == 'L' && (what == "BDRVJUSU" || what == "BQVUJMSU")) return 0;
     std::size_t end = at + prefix.begins.size();
     while (end < text.size() && goes_on(text[end], prefix.rest)) ++end;
     if (end - at - prefix.begins.size() < prefix.least) return 0;
     if (prefix.rest == Rest::capitals && is(byte_at(text, end), kWord)) return 0;
     // "sk-learn-something-or-other": nobody's key is without a digit.
     const auto key = text.substr(at, end - at);
-    if (prefix.begins == "sk-" &&
+    if ((prefix.begins == "sk-" || prefix.begins == "u+") &&
         std::none_of(key.begin(), key.end(), [](char c) { return is(c, kDigit); })) {
-      hopeless = end;
+      if (prefix.begins == "sk-") hopeless = end;
       return 0;
     }
     return end - at;
@@ -164,15 +232,14 @@ std::size_t token_at(std::string_view text, std::size_t at, std::size_t& hopeles
 }
 
 std::size_t private_key_at(std::string_view text, std::size_t at) {
-  constexpr std::string_view kBegin = "-----BEGIN ", kEnd = "-----END ", kKey = "PRIVATE KEY";
-  if (text.substr(at, kBegin.size()) != kBegin) return 0;
-  const std::string_view title = text.substr(at + kBegin.size(), 48);
-  const auto key = title.find(kKey);
-  if (key == kNone || key > title.find("-----")) return 0;
-  const auto end = text.find(kEnd, at + kBegin.size());
-  if (end == kNone) return text.size() - at;
-  const auto dashes = text.substr(end + kEnd.size(), 64).find("-----");
-  return dashes == kNone ? text.size() - at : end + kEnd.size() + dashes + 5 - at;
+  const std::size_t body = key_border_at(text, at, "-----BEGIN ");
+  if (body == 0) return 0;
+  const auto near = text.substr(0, std::min(text.size(), body + kMostOfKey));
+  // The next border tells whether the end is there.
+  const auto next = near.find("-----", body);
+  if (next != kNone)
+    if (const std::size_t end = key_border_at(text, next, "-----END "); end != 0) return end - at;
+  return key_body_end(near, body) - at;
 }
 
 std::size_t bearer_at(std::string_view text, std::size_t at) {
@@ -205,19 +272,26 @@ std::size_t basic_at(std::string_view text, std::size_t at) {
   return length >= 4 && colon && printable && mark_at(text, end) == 0 ? end - at : 0;
 }
 
-std::size_t key_line_at(std::string_view text, std::size_t at) {
-  if (at > 0 && text[at - 1] != '\n') return 0;
+std::size_t key_line_at(std::string_view text, std::size_t at, std::size_t least) {
   std::size_t end = at;
   bool digit = false, small = false, capital = false;
   for (; end < text.size(); ++end) {
     const char c = text[end];
-    if (!is(c, kLetter | kDigit) && c != '+' && c != '/' && c != '=') break;
+    if (!of_key(c)) break;
     digit = digit || is(c, kDigit);
     capital = capital || is(c, kUpper);
     small = small || (is(c, kLetter) && !is(c, kUpper));
   }
-  if (end < text.size() && text[end] != '\n' && text[end] != '\r') return 0;
-  return end - at >= 60 && digit && small && capital ? end - at : 0;
+  const std::size_t length = end - at;
+  if (length < least) return 0;
+  std::size_t behind = end;
+  if (byte_at(text, behind) == '"' || byte_at(text, behind) == '\'') ++behind;
+  const char next = byte_at(text, behind), letter = byte_at(text, behind + 1);
+  const bool over = behind >= text.size() || next == '\n' || next == '\r' ||
+                    (behind == end && next == '\\' && (letter == 'n' || letter == 'r'));
+  if (!over) return 0;
+  if (length >= 60) return digit && small && capital ? length : 0;
+  return length % 4 == 0 && (digit || capital || text[end - 1] == '=') ? length : 0;
 }
 
 }  // namespace tunnelctl::patterns

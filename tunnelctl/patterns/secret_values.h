@@ -19,14 +19,17 @@ struct SecretValue {
   std::size_t end = 0;  // equal to begin: there is nothing to hide up to here, an empty or redacted value
 };
 
-/// Looks whether the name in [begin, end) is followed by a value, in any of these forms:
+/// Looks whether the name in [begin, end) is followed by a value, in any of these forms. What stands before
+/// it is looked at from `from` on: before that is what was taken out.
 ///
 ///     password=x  password = x  password: x  password => x  "password":"x"  \"password\":\"x\"
-///     password="x y"  --password x  <password>x</password>  Authorization: Basic x  Cookie: a=b; c=d
+///     password="x y"  --password x  "--password","x"  -password x  <password>x</password>
+///     {"name":"PASSWORD","value":"x"}  Authorization: Basic x  Authorization: Digest a="b", c="d"
+///     Cookie: a=b; c=d
 ///
 /// A value without quotes ends at a blank, or at one of , ; & ) ] } where the next pair or the end follows,
 /// so that a password with punctuation is taken whole. A word of prose ("token: expired"), a mask ("<*>"), a
-/// mark, null, ${NAME} and asterisks are no secrets.
-SecretValue value_of(std::string_view text, std::size_t begin, std::size_t end);
+/// mark, null, ${NAME} and asterisks are no secrets; nor are `pass` with a small number and a short `sig`.
+SecretValue value_of(std::string_view text, std::size_t begin, std::size_t end, std::size_t from);
 
 }  // namespace tunnelctl::patterns

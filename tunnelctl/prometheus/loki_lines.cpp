@@ -2,6 +2,7 @@
 #include <charconv>
 #include <set>
 
+#include "tunnelctl/prometheus/answer.h"
 #include "tunnelctl/prometheus/loki.h"
 
 namespace tunnelctl::prometheus {
@@ -164,7 +165,7 @@ Result<LinesRead> Loki::lines(const LogQuery& query,
       const auto limit = limit_said(page.error());
       if (limit && progress.lower(*limit)) continue;
       const bool too_large = page.error().kind == Error::Kind::bad_input &&
-                             page.error().message.find("the answer is larger than") != std::string::npos;
+                             page.error().message.find(kTooLarge) != std::string::npos;
       if (too_large && progress.shrink()) continue;
       return tl::unexpected(page.error());
     }

@@ -80,7 +80,8 @@ std::optional<Time> rounded(Time time, char unit, Edge edge) {
       break;
     default: return std::nullopt;
   }
-  return edge == Edge::end ? next - milliseconds(1) : start;
+  if (edge == Edge::start) return start;
+  return edge == Edge::end ? next - milliseconds(1) : next;
 }
 
 /// "90m", with the sign already taken.
@@ -230,10 +231,10 @@ Result<Time> moment(std::string_view text, Time now, Edge edge) {
 }
 
 Result<Range> range(std::string_view from, std::string_view to, Time now, std::string_view from_name,
-                    std::string_view to_name) {
+                    std::string_view to_name, Edge to_edge) {
   const auto start = moment(from, now, Edge::start);
   if (!start) return fail(start.error().kind, std::string(from_name) + ": " + start.error().message);
-  const auto end = moment(to, now, Edge::end);
+  const auto end = moment(to, now, to_edge);
   if (!end) return fail(end.error().kind, std::string(to_name) + ": " + end.error().message);
   if (*end <= *start)
     return fail(Error::Kind::bad_input, std::string(to_name) + " " + quoted(to) + " (" + times::text(*end) +

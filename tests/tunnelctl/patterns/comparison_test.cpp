@@ -24,6 +24,7 @@ const char* word(Change::Kind kind) {
     case Change::Kind::grown: return "grown";
     case Change::Kind::shrunk: return "shrunk";
     case Change::Kind::gone: return "gone";
+    case Change::Kind::unknown: return "unknown";
     case Change::Kind::same: break;
   }
   return "same";
@@ -70,6 +71,29 @@ TEST(Comparison, JudgesCountsByAPoissonTestAndAtLeastAFactorOfTwo) {
     EXPECT_NEAR(changes[0].times, row.times, 1e-9) << row.before << " -> " << row.now;
     EXPECT_EQ(changes[0].before, row.before);
     EXPECT_EQ(changes[0].now.count, row.now);
+  }
+}
+
+TEST(Comparison, DoesNotCallNewWhatTheBaselineMayHaveGivenUp) {
+  struct Row {
+    std::uint64_t given_up_before, before, given_up_now, now;
+    const char* kind;
+  };
+  const Row rows[] = {
+      {0, 0, 0, 40, "fresh"},       {500, 0, 0, 40, "unknown"},  // all 40 a time may be among the 500
+      {5, 0, 0, 40, "fresh"},                                    // 5 at most before: grown at least
+      {40, 0, 0, 41, "unknown"},    {0, 40, 0, 0, "gone"},      {0, 40, 500, 0, "unknown"},
+      {0, 40, 5, 0, "gone"},        {500, 40, 500, 41, "same"},  // what both have is compared as ever
+      {500, 40, 500, 400, "grown"},
+  };
+  for (const auto& row : rows) {
+    auto before = row.before > 0 ? mined({{"x", row.before}}) : mined({});
+    auto now = row.now > 0 ? mined({{"x", row.now}}) : mined({});
+    before.given_up = row.given_up_before;
+    now.given_up = row.given_up_now;
+    const auto changes = compare(before, 1h, now, 1h);
+    ASSERT_EQ(changes.size(), 1U);
+    EXPECT_STREQ(word(changes[0].kind), row.kind) << row.before << " -> " << row.now;
   }
 }
 

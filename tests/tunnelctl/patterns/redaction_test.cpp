@@ -41,6 +41,7 @@ TEST(Redaction, TakesOutWhatANameCallsASecret) {
       {R"({"a":"{\"b\":\"{\\\"secret\\\":\\\"x\\\"}\"}"})",
        R"({"a":"{\"b\":\"{\\\"secret\\\":\\\"[redacted secret]\\\"}\"}"})"},
       {R"({"token":["abc","def"],"n":5})", R"({"token":[[redacted token]],"n":5})"},
+      {R"({"token":["a","b]c","d"],"n":5})", R"({"token":[[redacted token]],"n":5})"},
       {R"(secret="two words" x)", R"(secret="[redacted secret]" x)"},
       {R"(password="never closed x)", R"(password="[redacted password])"},
       {"client_secret=a&grant_type=b", "client_secret=[redacted secret]&grant_type=b"},
@@ -58,6 +59,37 @@ TEST(Redaction, TakesOutWhatANameCallsASecret) {
       {"https://x/y?a=1&access_token=abc&b=2 HTTP", "https://x/y?a=1&access_token=[redacted token]&b=2 HTTP"},
       {"?X-Amz-Signature=abc123&x", "?X-Amz-Signature=[redacted token]"},
       {"AccountKey=abc==;EndpointSuffix=core", "AccountKey=[redacted secret];EndpointSuffix=core"},
+      {R"(["mysql","--password","S3","-h"])", R"(["mysql","--password","[redacted password]","-h"])"},
+      {R"(['--token', 'S3'])", R"(['--token', '[redacted token]'])"},
+      {R"("--password" "S3" x)", R"("--password" "[redacted password]" x)"},
+      {"-token S3 -password S4", "-token [redacted token] -password [redacted password]"},
+      {R"({"name":"DB_PASSWORD","value":"S3"})", R"({"name":"DB_PASSWORD","value":"[redacted password]"})"},
+      {R"({"name": "DB_PASSWORD", "value": "S3"})",
+       R"({"name": "DB_PASSWORD", "value": "[redacted password]"})"},
+      {"- name: DB_PASSWORD\n  value: S3\n", "- name: DB_PASSWORD\n  value: [redacted password]\n"},
+      {"{Name:DB_PASSWORD Value:S3 ValueFrom:nil}",
+       "{Name:DB_PASSWORD Value:[redacted password] ValueFrom:nil}"},
+      {"DB_PASSWORD:                          S3",
+       "DB_PASSWORD:                          [redacted password]"},
+      {"open shop:S:3@tcp(db:3306)/shop?x=1", "open shop:[redacted password]@tcp(db:3306)/shop?x=1"},
+      {R"(dsn="shop:S3@unix(/run/mysql)/shop")", R"(dsn="shop:[redacted password]@unix(/run/mysql)/shop")"},
+      {"?a=1&sig=0123456789abcdef01", "?a=1&sig=[redacted token]"},
+      {"pass: 1234", "pass: [redacted password]"},
+  };
+  check(rows);
+}
+
+TEST(Redaction, TakesNoPasswordForAWordOfProse) {
+  const Row rows[] = {
+      {"password: a.S3", "password: [redacted password]"},
+      {"password: get,S3", "password: [redacted password]"},
+      {"password: bad:guy", "password: [redacted password]"},
+      {"token: a:S3", "token: [redacted token]"},
+      {"password: open", "password: [redacted password]"},
+      {"client secret: context x", "client secret: [redacted secret] x"},
+      {"password: expired. Change it", "password: expired. Change it"},
+      {"password: required, but missing", "password: required, but missing"},
+      {R"({"error":"invalid token: expired"})", R"({"error":"invalid token: expired"})"},
   };
   check(rows);
 }
@@ -82,8 +114,28 @@ TEST(Redaction, TakesOutCredentialsOfHeaders) {
       {"curl -H 'Authorization: Bearer abc.def.ghi' https://x",
        "curl -H 'Authorization: [redacted credentials]' https://x"},
       {R"({"authorization":"Token abc"})", R"({"authorization":"[redacted credentials]"})"},
-      {R"(Authorization: Digest username="bob", response="ab")",
-       R"(Authorization: [redacted credentials]"bob", response="ab")"},
+      {R"(Authorization: Digest username="bob", response="ab")", "Authorization: [redacted credentials]"},
+      {R"(-H 'Authorization: Digest username="bob", response="ab"' x)",
+       "-H 'Authorization: [redacted credentials]' x"},
+      {R"({"m":"Authorization: Digest username=\"bob\", response=\"ab\"","n":1})",
+       R"({"m":"Authorization: [redacted credentials]","n":1})"},
+      {"Authorization: AWS4-HMAC-SHA256 Credential=A1/x, SignedHeaders=host;date, Signature=ab next",
+       "Authorization: [redacted credentials] next"},
+      {"Authorization: Token 9944b09199c62bcf", "Authorization: [redacted credentials]"},
+      {"authorization: token S3", "authorization: [redacted credentials]"},
+      {"Authorization: Key a:1", "Authorization: [redacted credentials]"},
+      {"Authorization : Token S3", "Authorization : [redacted credentials]"},
+      {"Authorization: OAuth S3cret", "Authorization: [redacted credentials]"},
+      {"Authorization: SharedKey acct:S3", "Authorization: [redacted credentials]"},
+      {"Authorization: Api-Token S3", "Authorization: [redacted credentials]"},
+      {"Authorization: OurOwn S3cret for bob", "Authorization: [redacted credentials] for bob"},
+      {R"(Authorization: Bearer "S3")", "Authorization: [redacted credentials]"},
+      {R"("Authorization: Bearer" "x")", R"("Authorization: [redacted credentials]" "x")"},
+      {"Authorization: S3cret status=200", "Authorization: [redacted credentials] status=200"},
+      {"Bearer  0123456789abcdef", "Bearer  [redacted token]"},
+      {"auth=Bearer%200123456789abcdef", "auth=Bearer%20[redacted token]"},
+      {"Cookie=a=1; b=S3 status=200", "Cookie=[redacted cookie] status=200"},
+      {R"(Cookie: a="x"; b=S3)", "Cookie: [redacted cookie]"},
       {"map[Authorization:[Bearer xyz] Cookie:[a=b]]",
        "map[Authorization:[[redacted credentials]] Cookie:[[redacted cookie]]]"},
       {"Cookie: a=b; c=d", "Cookie: [redacted cookie]"},
@@ -106,6 +158,14 @@ TEST(Redaction, KnowsTokensByTheirForm) {
       {"glpat-abcdefghij-klmnopqrs", "[redacted token]"},
       {"xoxb-123456789012-abcdefghijkl", "[redacted token]"},
       {"AKIAIOSFODNN7EXAMPLE", "[redacted token]"},
+      {"glptt-0123456789abcdefghij", "[redacted token]"},
+      {"glcbt-64_0123456789abcdefghij", "[redacted token]"},
+      {"glagent-0123456789abcdefghij", "[redacted token]"},
+      {"xoxc-123456789012-abcdefghijkl", "[redacted token]"},
+      {"d=xoxd-abc/def+ghi%2B;", "d=[redacted token]%2B;"},
+      {"rk_test_abcdefghijkl", "[redacted token]"},
+      {"u+aB3456789012345678.", "[redacted token]."},
+      {"tls.key: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpNSUlF", "tls.key: [redacted token]"},
       {"AIzaSyA1234567890abcdefghijklmnopqrstuv", "[redacted token]"},
       {"sk_live_abcdefghijkl", "[redacted token]"},
       {"sk-proj-abcdefgh1234567890abcd", "[redacted token]"},
@@ -124,11 +184,63 @@ TEST(Redaction, TakesOutPrivateKeys) {
       {R"({"key":"-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n","n":1})",
        R"({"key":"[redacted private key]\n","n":1})"},
       {"-----BEGIN OPENSSH PRIVATE KEY-----", "[redacted private key]"},
-      {"-----BEGIN EC PRIVATE KEY-----\nMIIE and no end", "[redacted private key]"},
+      {"-----BEGIN EC PRIVATE KEY-----\nMIIE and no end", "[redacted private key] and no end"},
+      {"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: "
+       "AES-128-CBC,0A\n\nMIIEab\nconnected",
+       "[redacted private key]\nconnected"},
+      {R"({"k":"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG...","n":1})",
+       R"({"k":"[redacted private key]...","n":1})"},
+      {"no \"-----BEGIN RSA PRIVATE KEY\" PEM block in x: db-1 is down",
+       "no \"-----BEGIN RSA PRIVATE KEY\" PEM block in x: db-1 is down"},
+      {"want -----BEGIN PRIVATE KEY-----: upstream db-1 down\nnext -----END CERTIFICATE-----",
+       "want [redacted private key]: upstream db-1 down\nnext -----END CERTIFICATE-----"},
       {"MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj", "[redacted private key]"},
+      {R"({"log":"MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n"})",
+       R"({"log":"[redacted private key]\n"})"},
+      {"  key: |\n    MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n    aB3=\n  next: 1",
+       "  key: |\n    [redacted private key]\n    [redacted private key]\n  next: 1"},
+      {"2026-01-31T10:00:00.1Z stdout F MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+       "2026-01-31T10:00:00.1Z stdout F [redacted private key]"},
+      {"2026-01-31 10:00:00 MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+       "2026-01-31 10:00:00 [redacted private key]"},
+      {"body is MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+       "body is MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"},
       {"-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
        "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----"},
       {"-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----"},
+  };
+  check(rows);
+}
+
+TEST(Redaction, SeesThroughColourCodes) {
+  const Row rows[] = {
+      {"\x1b[36mtoken=\x1b[0mS3cret", "token=[redacted token]"},
+      {"\x1b[36mtoken\x1b[0m=S3cret", "token=[redacted token]"},
+      {"\x1b[32mghp_abcdefghijklmnopqrst\x1b[0m", "[redacted token]"},
+      {"\x1b[1;32mBearer\x1b[0m 0123456789abcdef", "Bearer [redacted token]"},
+      {R"({"log":"\u001b[36mtoken=\u001B[0mS3cret"})", R"({"log":"token=[redacted token]"})"},
+      {"\x1b\x1b[0m[1mtoken=\x1b[0mx1 \x1b", "[1mtoken=[redacted token] "},
+      {"\x1b[31mno secret\x1b[0m", "\x1b[31mno secret\x1b[0m"},
+  };
+  check(rows);
+}
+
+TEST(Redaction, SeesThroughEscapesOfJson) {
+  const Row rows[] = {
+      {R"({"m":"x\nghp_abcdefghijklmnopqrst"})", R"({"m":"x\n[redacted token]"})"},
+      {R"({"m":"{\"m\":\"x\\nghp_abcdefghijklmnopqrst\"}"})", R"({"m":"{\"m\":\"x\\n[redacted token]\"}"})"},
+      {R"({"m":"x\tBearer 0123456789abcdef"})", R"({"m":"x\tBearer [redacted token]"})"},
+      {R"({"m":"x\neyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."})", R"({"m":"x\n[redacted token]"})"},
+      {R"({"m":"Host: x\r\npass: S3cret\r\nA: b"})",
+       R"({"m":"Host: x\r\npass: [redacted password]\r\nA: b"})"},
+      {R"({"m":"?a=1\u0026sig=0123456789abcdef01\u0026b=2"})", R"({"m":"?a=1&sig=[redacted token]&b=2"})"},
+      {R"({"m":"password\u003dS3cret"})", R"({"m":"password=[redacted password]"})"},
+      {R"({"m":"{\u0022password\u0022:\u0022S3 x\u0022}"})",
+       R"({"m":"{\"password\":\"[redacted password]\"}"})"},
+      {R"(body {\x22password\x22:\x22S3 x\x22})", R"(body {\"password\":\"[redacted password]\"})"},
+      {R"({"m":"https:\/\/bob:S3@localhost\/x"})", R"({"m":"https://[redacted credentials]@localhost/x"})"},
+      {R"({"m":"C:\\token=S3"})", R"({"m":"C:\\token=[redacted token]"})"},
+      {R"(\u005cu003d\u00\u0033d a\/b)", R"(\u005cu003d\u00\u0033d a\/b)"},
   };
   check(rows);
 }
@@ -172,6 +284,14 @@ TEST(Redaction, LeavesWhatIsNoSecret) {
       "password=null token=nil secret=\"\" pwd=- token=<*> password=\"<*>\" token=**** secret=${SECRET}",
       "password=[REDACTED] password=[redacted]",
       "PWD=/home/ann OLDPWD=/tmp",
+      "received sig=SIGTERM",
+      "pass: 12, fail: 3",
+      "Unexpected token: ident at line 3",
+      "assertion: count > 0 failed",
+      "secret: default/db not found",
+      "authorization: permission denied for bob",
+      "authorization: token expired",
+      "registry/app:v1@sha256:9f86d081884c7d65",
       "std::token::x token::parse",
       "https://registry.npmjs.org/@scope/pkg",
       "http://host:8080/@x http://[::1]:80/a@b",
@@ -240,7 +360,23 @@ TEST(Redaction, IsLinearForHostileTexts) {
                                        "=",
                                        "hvs.",
                                        "https://hooks.slack.com/services/",
-                                       "123456789:AA"}) {
+                                       "123456789:AA",
+                                       "-----BEGIN PRIVATE KEY-----",
+                                       "-----BEGIN PRIVATE KEY----- MIIE",
+                                       "a:b@tcp",
+                                       "\x1b[",
+                                       "\\u001b",
+                                       "\\u005cu005c",
+                                       "\\u0022",
+                                       "\\\\",
+                                       "\\n",
+                                       "\\/",
+                                       "Authorization: Digest a=b, ",
+                                       "Cookie=a=b; ",
+                                       "token:[\"a",
+                                       "password,\n",
+                                       "\"MIIE+/",
+                                       " MIIE"}) {
     std::string text;
     while (text.size() < 1'000'000) text += piece;
     // A quadratic step would take minutes; the limit on the test's own time would tell.
@@ -297,6 +433,28 @@ TEST(Redaction, ChangesNothingMoreTheSecondTime) {
                                      "ghp_abcdefghijklmnopqrst",
                                      "-----BEGIN PRIVATE KEY-----",
                                      "-----END PRIVATE KEY-----",
+                                     "\x1b[0m",
+                                     "\x1b",
+                                     "\\u001b[1m",
+                                     "\\u003d",
+                                     "\\u0022",
+                                     "\\n",
+                                     "\\/",
+                                     "value",
+                                     "--token",
+                                     "Digest ",
+                                     "OAuth ",
+                                     "@tcp(",
+                                     "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+                                     "aB3=",
+                                     "unexpected ",
+                                     "sig",
+                                     "pass",
+                                     "secret",
+                                     "%20",
+                                     "x/y not",
+                                     "assertion",
+                                     "(",
                                      "null",
                                      "expired",
                                      "é",
@@ -304,7 +462,7 @@ TEST(Redaction, ChangesNothingMoreTheSecondTime) {
   std::mt19937 random(5);
   for (const bool addresses : {false, true}) {
     const Redaction redaction({.addresses = addresses});
-    for (int i = 0; i < 100'000; ++i) {
+    for (int i = 0; i < 200'000; ++i) {
       std::string text;
       for (auto count = random() % 12; count > 0; --count) text += pieces[random() % std::size(pieces)];
       const auto once = redaction.apply(text);

@@ -33,7 +33,29 @@ TEST(LogTail, AsksForWhatMayHaveComeLateAndForClocksThatAreAhead) {
   EXPECT_EQ(tail.window(kNoon).from, kNoon - seconds(30));
   EXPECT_EQ(tail.window(kNoon).to, kNoon + seconds(600));
   tail.reached(kNoon + seconds(100));
-  EXPECT_EQ(tail.window(kNoon + seconds(101)).from, kNoon + seconds(70));
+  EXPECT_EQ(tail.window(kNoon + seconds(110)).to, kNoon + seconds(710));
+}
+
+TEST(LogTail, ReadsAllThatMayHaveComeLateOnlyEveryTenSecondsOrPolls) {
+  LogTail tail(kNoon, kOptions);
+  tail.reached(kNoon);
+  for (int second = 1; second <= 60; ++second) {
+    const auto now = kNoon + seconds(second);
+    const auto from = tail.window(now).from;
+    if (second % 10 == 0)
+      EXPECT_EQ(from, kNoon + seconds(second <= 30 ? -30 : second - 40)) << second;
+    else
+      EXPECT_EQ(from, now - seconds(3)) << "two seconds before the last poll";
+    tail.reached(now);
+  }
+  // Polls that are far apart, or close together.
+  tail.reached(kNoon + seconds(75));
+  EXPECT_EQ(tail.window(kNoon + seconds(90)).from, kNoon + seconds(45));
+  for (int poll = 1; poll < 10; ++poll) {
+    EXPECT_EQ(tail.window(kNoon + seconds(76)).from, kNoon + seconds(poll == 1 ? 73 : 74));
+    tail.reached(kNoon + seconds(76));
+  }
+  EXPECT_EQ(tail.window(kNoon + seconds(76)).from, kNoon + seconds(45));
 }
 
 TEST(LogTail, ShowsEachLineOnce) {
@@ -51,22 +73,26 @@ TEST(LogTail, ShowsEachLineOnce) {
 
 TEST(LogTail, GoesNotOnWhileLokiIsAwayAndForAWhileAfter) {
   LogTail tail(kNoon, kOptions);
+  tail.reached(kNoon);
   tail.reached(kNoon + seconds(40));
-  const auto before = tail.window(kNoon).from;
+  const auto before = tail.window(kNoon + seconds(50)).from;
   EXPECT_EQ(before, kNoon + seconds(10));
   tail.lost();
+  EXPECT_EQ(tail.window(kNoon + seconds(500)).from, before);
   tail.reached(kNoon + seconds(500));  // it is back: agents send what they kept
   tail.reached(kNoon + seconds(529));
-  EXPECT_EQ(tail.window(kNoon).from, before);
-  tail.reached(kNoon + seconds(531));
-  EXPECT_EQ(tail.window(kNoon).from, kNoon + seconds(501));
+  EXPECT_EQ(tail.window(kNoon + seconds(540)).from, before);
+  tail.reached(kNoon + seconds(540));
+  EXPECT_EQ(tail.window(kNoon + seconds(550)).from, kNoon + seconds(510));
 }
 
 TEST(LogTail, NeverGoesBackWhenTheClockDoes) {
   LogTail tail(kNoon, kOptions);
+  tail.reached(kNoon);
   tail.reached(kNoon + seconds(100));
   tail.reached(kNoon + seconds(60));
   EXPECT_EQ(tail.window(kNoon).from, kNoon + seconds(70));
+  EXPECT_EQ(tail.window(kNoon + seconds(61)).from, kNoon + seconds(70));
 }
 
 /// Lines come up to 30 s late, in any order, polls fail: each is shown once.

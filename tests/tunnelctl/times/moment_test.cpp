@@ -82,9 +82,17 @@ TEST(Moment, RoundsToTheEdgeThatIsAskedFor) {
     SCOPED_TRACE(row.given);
     EXPECT_EQ(moment(row.given, kNow, Edge::start).value(), row.start);
     EXPECT_EQ(moment(row.given, kNow, Edge::end).value(), row.next - milliseconds(1));
+    EXPECT_EQ(moment(row.given, kNow, Edge::behind).value(), row.next);
   }
   EXPECT_EQ(moment("now/d+1h", kNow).value(), kDay + hours(1));
   EXPECT_EQ(moment("2026-03-25", kNow, Edge::end).value(), kDay) << "a date is its first moment, always";
+}
+
+TEST(Moment, MakesRangesWithoutTheirEndForThoseWhoWantIt) {
+  EXPECT_EQ(range("now/d", "now/d", kNow)->to, kDay + days(1) - milliseconds(1));
+  const auto without = range("now/d", "now/d", kNow, "--from", "--to", Edge::behind).value();
+  EXPECT_EQ(without.from, kDay);
+  EXPECT_EQ(without.to, kDay + days(1));
 }
 
 TEST(Moment, GoesToTheLastDayOfAShorterMonth) {
