@@ -42,6 +42,11 @@ def test_it_is_not_started_again_for_what_stays_wrong():
     assert prevented == {STATUSES[name] for name in ("usage", "bad_input", "conflict", "config")}
 
 
+def test_it_is_started_again_however_long_trouble_lasts():
+    assert setting("Restart") == "on-failure" and setting("StartLimitIntervalSec") == "0"
+    assert int(setting("RestartSec")) >= 5
+
+
 def test_systemd_waits_for_a_call_of_the_backend_that_is_under_way():
     header = (REPOSITORY / "common/http_client.h").read_text()
     call = int(re.search(r"deadline\{([\d']+)\}", header)[1].replace("'", "")) / 1000

@@ -67,6 +67,7 @@ def label(unique):
 # Silences, wherever they are --------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_a_silence_lives_from_its_making_to_its_end(ctl, label):
     made = silence(ctl, "create", "--matcher", label, "--matcher", "tunnel=~al.*", "--for", "90m",
                    "--comment", "rolling out", "--by", "ann").expect(OK)
@@ -275,6 +276,7 @@ def changes(grafana_double, alert_rule):
 
 
 @pytest.mark.parametrize("which, source", [(("--rule", "e2e-hand-rule"), "history"), ((), "annotations")])
+@pytest.mark.short_client
 def test_the_history_shows_changes_newest_first(tunnelctl, changes, which, source):
     told = asjson(tunnelctl.run("alert", "history", *which, "--output", "json"))
     assert told["source"] == source and not told["more"]
@@ -322,6 +324,7 @@ def engineer(tunnelctl, grafana_double):
                                       GRAFANA_SERVICE_ACCOUNT_TOKEN=grafana_double.tokens["editor"])
 
 
+@pytest.mark.short_client
 def test_who_is_on_call(engineer):
     told = asjson(engineer.run("oncall", "who", "--output", "json"))
     assert [(one["name"], [who["email"] for who in one["on_call"]]) for one in told["schedules"]] == [
@@ -334,6 +337,7 @@ def test_who_is_on_call(engineer):
 
 @pytest.mark.parametrize("kind, ids", [("schedules", ["S1", "S2", "S3"]), ("users", ["U1"]), ("teams", ["T1"]),
                                        ("shifts", ["O1"]), ("groups", ["G1", "G2"])])
+@pytest.mark.short_client
 def test_what_oncall_knows_is_listed(engineer, kind, ids):
     told = asjson(engineer.run("oncall", "list", "--kind", kind, "--output", "json"))
     assert [one["id"] for one in told[kind]] == ids and not told["more"]
@@ -348,6 +352,7 @@ def test_oncall_lists_are_filtered_and_limited(engineer):
     engineer.run("oncall", "list", "--state", "new").expect(BAD_INPUT)
 
 
+@pytest.mark.short_client
 def test_a_group_of_alerts_is_acknowledged_and_taken_back(engineer, grafana_double):
     def state():
         return [group["state"] for group in grafana_double.control("GET", "oncall")["alert_groups"]][0]

@@ -81,6 +81,7 @@ def ago(seconds):
 # Lines ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_lines_of_all_streams_come_in_the_order_of_time(loki, either):
     start = ago(60)
     loki.push(API, [(start, "first"), (start + 2, "third")])
@@ -92,6 +93,7 @@ def test_lines_of_all_streams_come_in_the_order_of_time(loki, either):
         "error", "second", "level=error"], "with the level that Loki found"
 
 
+@pytest.mark.short_client
 def test_json_has_everything_and_says_when_there_is_more(loki, either):
     start = ago(60)
     loki.push(API, [(start, "old"), (start + 1, '{"user":"ann"}', {"trace": "7"})])
@@ -165,6 +167,7 @@ def test_a_day_has_its_last_millisecond(loki, either):
 # Numbers ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_numbers_at_one_moment_and_over_a_time(loki, either):
     loki.push(API, [(ago(30 + number), "x") for number in range(10)])
     told = either.json("query", 'sum by (app) (count_over_time({app="api"}[5m]))')
@@ -186,6 +189,7 @@ def test_lines_and_numbers_are_not_taken_for_each_other(logs):
 # What there is ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_labels_values_and_sizes(loki, either):
     loki.push({"app": "api", "pod/name": "x"}, ["12345"])
     loki.push({"app": "web"}, ["1", "2"])
@@ -271,6 +275,7 @@ def test_tenants_are_kept_apart(new_loki, grafana_double, new_directory):
 # What is shown ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_no_secret_of_a_line_is_shown(loki, logs):
     loki.push({**API, "token": SECRETS[0]}, [(ago(5), SECRET_LINE, {"password": SECRETS[0]})])
     for words in (("query", '{app="api"}', "--labels"), ("query", '{app="api"} | logfmt', "--output", "json"),
@@ -352,6 +357,7 @@ class Tail:
             self.status = self.process.wait(20)
 
 
+@pytest.mark.short_client
 def test_tail_begins_with_the_newest_lines_and_ends_by_ctrl_c(loki, ctl):
     loki.push(API, [(ago(600 - number), f"old {number}") for number in range(5)])
     loki.push(API, [(ago(5), "new 1"), (ago(4), "new 2")])
@@ -444,6 +450,7 @@ def common(count, begin, text="connection from 10.0.0.{} closed after {} ms"):
     return [(begin + number * 1000, text.format(number % 250, number)) for number in range(count)]
 
 
+@pytest.mark.short_client
 def test_many_lines_make_few_patterns(loki, either):
     loki.push(API, common(300, ago(300)) + common(7, ago(200), "level=error disk {} is full: {} bytes left"))
     told = either.json("patterns", '{app="api"}')
@@ -458,6 +465,7 @@ def test_many_lines_make_few_patterns(loki, either):
     assert [one["count"] for one in only["patterns"]] == [300]
 
 
+@pytest.mark.short_client
 def test_a_baseline_tells_what_is_new_or_grown(loki, logs):
     loki.push(API, common(400, ago(5000)) + common(20, ago(4000), "cache miss for key {} of shard {}"))
     loki.push(API, common(400, ago(1000)) + common(200, ago(900), "cache miss for key {} of shard {}") +
@@ -577,6 +585,7 @@ def test_waiting_for_standard_input_ends_by_ctrl_c(ctl):
         assert process.wait(30) == INTERRUPTED
 
 
+@pytest.mark.short_client
 def test_files_and_standard_input_are_read_too(ctl, logs):
     lines = [text for _, text in common(100, 0)]
     (ctl.directory / "one.log").write_text("\n".join(lines[:60]) + "\n\n")

@@ -323,6 +323,7 @@ def arguments_of_reads(incident, silence):
 
 
 @pytest.mark.deadline(180)
+@pytest.mark.short_client
 def test_every_tool_that_reads_answers_and_is_brief(everything, grafana_double):
     client, incident, silence = everything
     calls = arguments_of_reads(incident, silence)
@@ -382,6 +383,7 @@ def test_nothing_is_written_unless_it_was_allowed(start, grafana_double, board):
     assert grafana_double.writes() == []
 
 
+@pytest.mark.short_client
 def test_writes_that_were_allowed_arrive(start, grafana_double, board):
     client = start("--allow-writes", **of_role(grafana_double, "admin"))
     assert client.told("create_folder", title="From an assistant", uid="mcp-new")["uid"] == "mcp-new"

@@ -163,6 +163,7 @@ def routes(grafana):
 # One moment -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_a_query_is_a_table_of_values(straight):
     ended = straight("query", "shop_orders_total").expect(OK)
     lines = ended.out.splitlines()
@@ -183,6 +184,7 @@ def test_a_query_is_json(straight, prometheus):
     assert nothing["series"][0]["samples"][0]["value"] == "NaN"
 
 
+@pytest.mark.short_client
 def test_a_query_is_csv(straight):
     rows = list(csv.DictReader(io.StringIO(straight("query", "shop_note", "--csv").expect(OK).out)))
     assert rows[0]["text"] == 'say "hi", \\o/' and rows[0]["value"] == "0.25"
@@ -230,6 +232,7 @@ def test_a_moment_that_cannot_be_read_says_how_far_it_was(straight):
 # A time -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_a_range_has_a_line_for_each_series(straight):
     ended = straight("range", "shop_orders_total", "--from", "1m", "--step", "1s").expect(OK)
     lines = ended.out.splitlines()
@@ -259,6 +262,7 @@ def test_a_range_ends_after_it_starts(straight):
     assert "--step: " in straight("range", "up", "--step", "0").expect(BAD_INPUT).err
 
 
+@pytest.mark.short_client
 def test_a_chart_is_drawn(straight, new_directory, prometheus):
     chart = straight("range", "vector(1) * (time() % 60)", "--from", "2m", "--step", "5s", "--graph").expect(OK)
     assert re.search("[⠁-⣿]", chart.out) and "┤" in chart.out and "└" in chart.out
@@ -279,6 +283,7 @@ def test_a_range_is_csv_for_every_sample(straight):
     assert "--csv or --output json" in straight("range", "up", "--csv", "-o", "json").expect(BAD_INPUT).err
 
 
+@pytest.mark.short_client
 def test_a_percentile_of_a_histogram(straight):
     ended = straight("histogram", "shop_wait_seconds", "--percentile", "50", "--labels", 'job="tunneld"', "--by",
                      "job", "--rate", "1m", "--from", "1m", "--step", "1s", "-o", "json").expect(OK)
@@ -292,6 +297,7 @@ def test_a_percentile_of_a_histogram(straight):
 # What there is ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_names_are_found_by_any_part(straight):
     ended = straight("names", "--match", "orders|shelf").expect(OK)
     assert ended.out.splitlines() == ["shop_orders_total", "shop_shelf"] and "2 metrics" in ended.err
@@ -304,6 +310,7 @@ def test_names_are_found_by_any_part(straight):
     assert "400" in straight("names", "--match", "(").expect(BAD_INPUT).err
 
 
+@pytest.mark.short_client
 def test_labels_and_their_values(straight):
     labels = straight("labels", "--match", "shop_orders_total").expect(OK)
     assert labels.out.splitlines() == ["__name__", "instance", "job", "shop"]
@@ -316,6 +323,7 @@ def test_labels_and_their_values(straight):
     assert "no labels" in straight("labels", "--match", "shop_orders_total", "--to", "now-1d").expect(OK).err
 
 
+@pytest.mark.short_client
 def test_metadata(straight):
     ended = straight("metadata", "shop_orders_total").expect(OK)
     assert re.search(r"shop_orders_total +counter +- +Orders, all of them\.", ended.out)
@@ -327,6 +335,7 @@ def test_metadata(straight):
 # What goes wrong --------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_bad_promql_is_told_in_prometheus_words(straight, viewer):
     for ask in (straight, viewer):
         ended = ask("query", "sum(up").expect(BAD_INPUT)
@@ -461,6 +470,7 @@ def test_plain_http_to_another_machine_must_be_allowed(new_directory):
 # Through Grafana --------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_a_viewer_asks_through_grafana(grafana, viewer):
     found = viewer("query", "shop_orders_total", "-o", "json").expect(OK).json()
     assert found["source"] == f"data source {UID} of {grafana.url}"

@@ -53,6 +53,7 @@ def read_only(ctl, grafana):
 # Annotations --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_an_annotation_lives(ctl, unique):
     id_ = ctl.run("annotation", "create", "rolled out", "--tag", unique, "--at", "now-10m").expect(OK).out.strip()
     listed = asjson(ctl.run("annotation", "list", "--tag", unique, "--output", "json"))["annotations"]
@@ -95,6 +96,7 @@ def test_an_annotation_that_makes_no_sense_is_not_sent(ctl, grafana_double, argu
 # Snapshots ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_a_snapshot_lives(ctl, grafana, board):
     ctl.file("board.json", grafana.get("/api/dashboards/uid/" + board))
     made = asjson(ctl.run("snapshot", "create", "board.json", "--name", "e2e incident", "--for", "1h",
@@ -116,6 +118,7 @@ def test_a_snapshot_needs_a_dashboard_with_a_uid(ctl, grafana):
 # Plugins, users -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_plugins_are_told_from_those_that_are_not_there(ctl, grafana):
     assert "prometheus" in ctl.run("plugin", "list", "--core", "--type", "datasource").expect(OK).out
     assert asjson(ctl.run("plugin", "get", "prometheus"))["id"] == "prometheus"
@@ -127,6 +130,7 @@ def test_a_server_that_installs_no_plugins_says_how_it_is_done(ctl, grafana_doub
     assert "grafana cli plugins install some-panel" in ended.err
 
 
+@pytest.mark.short_client
 def test_who_is_there(ctl, grafana_double):
     grafana_double.control("POST", "teams", [{"id": 1, "uid": "t1", "name": "Platform", "email": "", "memberCount": 2}])
     assert asjson(ctl.run("admin", "users", "--output", "json"))["users"][0]["login"] == "admin"
@@ -143,6 +147,7 @@ def test_roles_are_said_to_be_enterprises(ctl, grafana_double, arguments):
 # Data sources -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_a_data_source_lives(ctl, grafana_double):
     (ctl.directory / "pw").write_text("the-data-source-password\n")
     ctl.secrets.append("the-data-source-password")
@@ -187,6 +192,7 @@ def lines(grafana_double):
         {"time": now - 2 * 10**9, "labels": {"app": "a"}, "line": "second"}])
 
 
+@pytest.mark.short_client
 def test_any_query_gives_tables_csv_and_json(ctl, lines):
     query = ("datasource", "query", "e2e-loki", "--query", '{"expr": "{app=\\"a\\"}", "queryType": "range"}')
     told = asjson(ctl.run(*query, "--output", "json"))
@@ -224,6 +230,7 @@ def test_a_query_that_fails_says_why(ctl, lines, grafana_double):
 # Any request --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.short_client
 def test_any_request_can_be_sent(ctl, grafana):
     assert asjson(ctl.run("api", "/api/org"))["id"] == 1
     assert asjson(ctl.run("api", "get", "/api/org"))["id"] == 1

@@ -112,7 +112,9 @@ Result<void> follow(const Admin& admin, const Follow& how) {
     const std::function<bool(std::string_view)> take = [&](std::string_view bytes) {
       return stream.feed(bytes, message);
     };
-    auto done = admin.event_stream(last, take);
+    const auto begun = how.begin ? how.begin() : Result<bool>(true);
+    if (begun && !*begun) return {};
+    auto done = begun ? admin.event_stream(last, take) : Result<void>(tl::unexpected(begun.error()));
     if (ended) return {};
     if (!done && done.error().kind == Error::Kind::cancelled) return {};
     if (!done && (done.error().kind == Error::Kind::denied || done.error().kind == Error::Kind::not_found))

@@ -52,6 +52,8 @@ std::chrono::milliseconds pause_before(unsigned attempt, std::chrono::millisecon
 
 struct Follow {
   std::uint64_t after = 0;  // events with a greater id
+  /// Before each connection. False ends it, an error counts as the connection's own.
+  std::function<Result<bool>()> begin{};
   std::function<bool(const Event&)> take;
   /// The connection was lost or refused: why, and how long until the next one.
   std::function<void(const Error& why, std::chrono::milliseconds pause)> lost;

@@ -4,6 +4,7 @@
 
 #include "tunnelctl/incident/desk_text.h"
 #include "tunnelctl/incident/markdown.h"
+#include "tunnelctl/incident/remote.h"
 
 namespace tunnelctl::incident {
 namespace {
@@ -14,6 +15,7 @@ using std::chrono::milliseconds;
 constexpr std::size_t kMostMembers = 500;
 /// The end of a crash is told by an event, which comes a moment after the daemon answers again.
 constexpr milliseconds kDaemonSettles{2'000};
+constexpr std::size_t kLongestKey = 200;  // PagerDuty takes 255
 
 /// Which of the members that join are worth a note: the first few, then each time they doubled.
 bool worth_a_note(std::uint64_t joined) {
@@ -34,7 +36,7 @@ std::string_view name_of(Intent::Kind kind) {
 }
 
 std::string Desk::key(std::string_view rest) const {
-  return short_key("tunneld/" + options_.source + "/" + std::string(rest));
+  return short_key("tunneld/" + options_.source + "/" + std::string(rest), kLongestKey);
 }
 
 milliseconds Desk::grace(std::string_view kind) const {
@@ -204,10 +206,15 @@ bool Desk::resolve_if_due(Case& one, Time now, Intents& out) {
   return true;
 }
 
-Desk::Intents Desk::tick(Time now) {
+Desk::Intents Desk::due(Time now, bool all) {
   Intents out;
   for (auto at = cases_.begin(); at != cases_.end();) {
     Case& one = at->second;
+    // Of these no event of the daemon tells.
+    if (!all && one.kind != "alert" && one.kind != "daemon") {
+      ++at;
+      continue;
+    }
     if (one.pending && now - *one.pending >= grace(one.kind)) open(one, *one.pending, out);
     resolve_if_due(one, now, out);
     const bool over =
@@ -225,7 +232,7 @@ Desk::Intents Desk::history(const std::vector<daemon::Event>& events, Time now) 
     all.insert(all.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
   };
   for (const auto& one : events) add(event(one, now));
-  add(tick(now));
+  add(due(now, true));
   std::map<std::int64_t, bool> lasting;
   for (auto at = cases_.begin(); at != cases_.end();) {
     Case& one = at->second;

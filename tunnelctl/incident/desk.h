@@ -28,7 +28,8 @@ struct DeskOptions {
   std::chrono::milliseconds agent_grace{std::chrono::seconds(60)};
   std::chrono::milliseconds overload_grace{std::chrono::seconds(30)};
   std::chrono::milliseconds daemon_grace{std::chrono::seconds(15)};
-  bool reopens = true;  // the backend can set a resolved incident active again
+  bool reopens = true;         // the backend can set a resolved incident active again
+  bool tells_settings = true;  // changed settings are notes of what is open
   std::string room_prefix{"incident"};
   bool drill = false;
   std::vector<Label> labels{};  // of every incident
@@ -65,8 +66,18 @@ class Desk {
   Intents event(const daemon::Event& event, Time now);
   /// All events of the time before anybody watched: only problems that last become incidents.
   Intents history(const std::vector<daemon::Event>& events, Time now);
+  /// While there may be events that were not read yet the clock decides nothing of what they tell of: they
+  /// may say that it is over. Kept by no file.
+  void behind(bool yes) { behind_ = yes; }
   /// Some events are gone: nobody can tell a crash from a stop any more.
   void gap();
+  /// How the daemon says that it is, after a gap: what opened meanwhile is opened, what is over ends. Asked
+  /// for after the last event that was taken, and before any later one is.
+  struct Survey {
+    std::vector<daemon::Breaker> breakers{};
+    std::vector<daemon::Agent> agents{};
+  };
+  Intents survey(const Survey& found, Time now);
   /// The daemon's log of events began anew: what it told before is no longer true.
   Intents anew(Time now);
   /// Whether the daemon answers, is ready and tells its events; `why` not. Call as often as it is known.
@@ -76,7 +87,7 @@ class Desk {
   /// Fails with unavailable when there are too many problems already; nothing was changed then.
   Result<Intents> alerts(const AlertGroup& group, Time now);
   /// What is due by the clock alone.
-  Intents tick(Time now);
+  Intents tick(Time now) { return due(now, !behind_); }
 
   /// Problems that last, and those that wait for their grace or their quiet.
   struct Counts {
@@ -89,7 +100,8 @@ class Desk {
 
   /// What changed since the last call, for a file: name and JSON, or nothing for one that is gone.
   std::map<std::string, std::optional<std::string>> take_changes();
-  /// From what take_changes gave, all together. Fails with bad_input for what cannot be read.
+  /// From what take_changes gave, all together. For how long the daemon had been away, and whether it still
+  /// is, nobody knows then: its grace begins anew. Fails with bad_input for what cannot be read.
   static Result<Desk> restore(DeskOptions options, const std::map<std::string, std::string>& records);
 
  private:
@@ -125,6 +137,7 @@ class Desk {
   };
 
   static Subject subject_of(const Case& one);
+  Intents due(Time now, bool all);
   void bad(const Trouble& trouble, Intents& out);
   void good(const std::string& key, const std::string& member, const std::string& recovery, Time at,
             Intents& out);
@@ -151,6 +164,8 @@ class Desk {
   void audit(const daemon::Event& event, Time at, Intents& out);
   void started(const daemon::Event& event, Time at, Intents& out);
   void configured(const daemon::Event& event, Time at, Intents& out);
+  /// Those that are not among `open`, of those that opened before then.
+  void end_breakers(const std::vector<std::string>& open, Time before, Time now, Intents& out);
   /// All that the daemon told about itself ended with it.
   void forget_daemon(const std::string& recovery, Time at, Intents& out);
   const Case* agent_case(const std::string& member) const;
@@ -172,6 +187,7 @@ class Desk {
   /// lost.
   std::map<std::string, std::string> agents_{};  // -> its id
   std::uint64_t untold_ = 0;
+  bool behind_ = false;
 };
 
 }  // namespace tunnelctl::incident

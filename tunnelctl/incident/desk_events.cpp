@@ -54,7 +54,7 @@ Desk::Intents Desk::event(const daemon::Event& event, Time now) {
   // As long ago as it happened: who reads an hour's events at once decides as if it had been there.
   const auto said = times::moment(event.time, now);
   const Time at = said && *said < now ? *said : now;
-  Intents out = tick(at);
+  Intents out = due(at, true);
   if (instance_.empty() || event.kind == "started") {
     const auto whole = daemon::Json::parse(event.line, nullptr, false);
     const auto instance = plain(whole.is_object() ? text_of(whole, "instanceId") : "", 100);
@@ -310,6 +310,7 @@ void Desk::gap() {
 }
 
 void Desk::configured(const daemon::Event& event, Time at, Intents& out) {
+  if (!options_.tells_settings) return;
   std::string keys;
   if (const auto found = event.data.is_object() ? event.data.find("keys") : event.data.end();
       found != event.data.end() && found->is_array())
@@ -351,15 +352,52 @@ Desk::Intents Desk::daemon(bool well, std::string_view why, Time now) {
 
 Desk::Intents Desk::breakers(const std::vector<std::string>& open, Time as_of, Time now) {
   Intents out = tick(now);
+  end_breakers(open, as_of - kListIsBehind, now, out);
+  return out;
+}
+
+void Desk::end_breakers(const std::vector<std::string>& open, Time before, Time now, Intents& out) {
   std::vector<std::pair<std::string, std::string>> gone;
   for (const auto& [key, one] : cases_) {
     if (one.kind != "breaker") continue;
     for (const auto& [member, since] : one.members)
-      if (since + kListIsBehind < as_of && std::find(open.begin(), open.end(), member) == open.end())
+      if (since < before && std::find(open.begin(), open.end(), member) == open.end())
         gone.emplace_back(key, member);
   }
   for (const auto& [key, member] : gone)
     good(key, member, "tunneld holds no open breaker of it any more.", now, out);
+}
+
+Desk::Intents Desk::survey(const Survey& found, Time now) {
+  Intents out = tick(now);
+  std::vector<std::string> open;
+  for (const auto& one : found.breakers) {
+    if (one.state == "closed") continue;
+    open.push_back(one.id);
+    daemon::Event opened{.kind = "breaker.opened", .time = one.opened_at};
+    opened.data = {{"breaker", one.id},          {"upstream", one.upstream}, {"service", one.service},
+                   {"principal", one.principal}, {"failures", one.failures}, {"lastErrors", one.last_errors}};
+    const auto since = times::moment(one.opened_at, now);
+    breaker(opened, since && *since < now ? *since : now, out);
+  }
+  end_breakers(open, Time::max(), now, out);
+  std::map<std::string, std::string> gone = agents_;
+  for (const auto& one : found.agents) {
+    daemon::Event connected{.kind = "agent.connected"};
+    connected.data = {{"agent", one.id}, {"principal", one.principal}};
+    gone.erase(plain(one.principal, 100) + "/" + plain(one.id, 100));
+    agent(connected, now, out);
+  }
+  for (const auto& [member, id] : gone) {
+    agents_.erase(member);
+    changed_["agent/" + member] = true;
+    lose_agent(member, id, "it is not connected any more", Json::object(), now, out);
+  }
+  // Of these there is no list.
+  for (auto& [name, one] : cases_)
+    if (one.phase == Phase::open && (one.kind == "upstream" || one.kind == "overload" || one.kind == "audit"))
+      note(one, "Events of tunneld are missing, perhaps the one that ends this: look whether it lasts.", now,
+           out);
   return out;
 }
 

@@ -166,6 +166,14 @@ Result<Desk> Desk::restore(DeskOptions options, const std::map<std::string, std:
       desk.agents_[name.substr(6)] = json.get<std::string>();
     }
   }
+  if (const auto found = desk.cases_.find(desk.key("daemon"));
+      found != desk.cases_.end() && found->second.pending) {
+    Case& one = found->second;
+    desk.changed(one);
+    one.pending.reset();
+    one.members.clear();
+    if (one.phase == Phase::fresh) desk.cases_.erase(found);
+  }
   return desk;
 }
 

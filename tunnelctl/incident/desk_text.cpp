@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::size_t kMost = 16 * 1024;
 constexpr std::size_t kHashDigits = 16;
-constexpr std::size_t kLongestKey = 200;  // PagerDuty takes 255
 
 }  // namespace
 
@@ -26,13 +25,6 @@ std::string code(std::string_view text, std::size_t characters) {
 
 std::string short_hash(std::string_view text) {
   return to_hex(sha256(text)).substr(0, kHashDigits);
-}
-
-std::string short_key(std::string key) {
-  if (key.size() <= kLongestKey) return key;
-  const auto hash = short_hash(key);
-  key.resize(kLongestKey - kHashDigits - 1);
-  return key + "/" + hash;
 }
 
 }  // namespace tunnelctl::incident

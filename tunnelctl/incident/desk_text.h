@@ -12,8 +12,6 @@ namespace tunnelctl::incident {
 std::string plain(std::string_view text, std::size_t longest = 200);
 /// Redacted foreign text as a code span of Markdown.
 std::string code(std::string_view text, std::size_t characters = 200);
-/// At most 200 bytes, for dedup keys: longer ones end in a hash of the whole.
-std::string short_key(std::string key);
 /// 16 hexadecimal digits.
 std::string short_hash(std::string_view text);
 

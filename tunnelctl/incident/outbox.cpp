@@ -11,15 +11,16 @@ constexpr std::int32_t kApplication = 0x54574F31;  // "TWO1"
 const std::vector<std::string> kSchemas = {
     // records: what the desk and the reader of events know. outbox.state: waiting, done, refused.
     "CREATE TABLE records(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE incidents(episode INTEGER PRIMARY KEY, opening TEXT NOT NULL, subject TEXT NOT NULL,"
+    "CREATE TABLE incidents(episode INTEGER PRIMARY KEY, key TEXT NOT NULL, opening TEXT NOT NULL, subject "
+    "TEXT NOT NULL,"
     " id TEXT NOT NULL DEFAULT '', url TEXT NOT NULL DEFAULT '', status TEXT NOT NULL DEFAULT 'active',"
     " explained INTEGER NOT NULL DEFAULT 0, changed INTEGER NOT NULL);"
     "CREATE TABLE outbox(number INTEGER PRIMARY KEY AUTOINCREMENT, episode INTEGER NOT NULL,"
-    " kind TEXT NOT NULL, note TEXT NOT NULL, at INTEGER NOT NULL, made INTEGER NOT NULL,"
+    " key TEXT NOT NULL, kind TEXT NOT NULL, note TEXT NOT NULL, at INTEGER NOT NULL, made INTEGER NOT NULL,"
     " state TEXT NOT NULL DEFAULT 'waiting', parked INTEGER NOT NULL DEFAULT 0,"
     " attempts INTEGER NOT NULL DEFAULT 0, due INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0,"
     " said TEXT NOT NULL DEFAULT '');"
-    "CREATE INDEX outbox_waiting ON outbox(episode, number) WHERE state = 'waiting';"
+    "CREATE INDEX outbox_waiting ON outbox(key, number) WHERE state = 'waiting';"
     "CREATE INDEX outbox_ended ON outbox(ended) WHERE state <> 'waiting';"};
 
 std::int64_t ms_of(Time time) {
@@ -35,9 +36,12 @@ Intent::Kind kind_of(std::string_view name) {
   return Intent::Kind::note;
 }
 
-/// Of each incident the first that waits.
+/// Longer than any pause before the next attempt.
+constexpr std::chrono::milliseconds kLongestPause{11 * 60'000};
+
+/// Of each key the first that waits.
 constexpr const char* kFirsts =
-    "number IN (SELECT min(number) FROM outbox WHERE state = 'waiting' GROUP BY episode)";
+    "number IN (SELECT min(number) FROM outbox WHERE state = 'waiting' GROUP BY key)";
 
 }  // namespace
 
@@ -58,15 +62,8 @@ Result<Outbox::Records> Outbox::records() {
 Result<void> Outbox::commit(const Changes& changes, const std::vector<Intent>& intents, Time now) {
   if (changes.empty() && intents.empty()) return {};
   return database_.transaction([&]() -> Result<void> {
-    if (!intents.empty()) {
-      const auto rows = database_.rows("SELECT count(*) FROM outbox WHERE state = 'waiting'");
-      if (!rows) return tl::unexpected(rows.error());
-      const auto waiting = rows->empty() ? 0 : rows->front().number(0);
-      if (static_cast<std::uint64_t>(waiting) >= most_waiting_)
-        return fail(Error::Kind::unavailable,
-                    path().string() + ": " + std::to_string(waiting) +
-                        " calls wait for the backend already, more are not taken on until it answers");
-    }
+    if (!intents.empty())
+      if (auto free = room(); !free) return free;
     for (const auto& [name, value] : changes) {
       const auto done = value ? database_.run(
                                     "INSERT INTO records(name, value) VALUES(?1, ?2)"
@@ -81,11 +78,32 @@ Result<void> Outbox::commit(const Changes& changes, const std::vector<Intent>& i
   });
 }
 
+Result<void> Outbox::room() {
+  const auto rows = database_.rows("SELECT count(*) FROM outbox WHERE state = 'waiting'");
+  if (!rows) return tl::unexpected(rows.error());
+  const auto waiting = rows->empty() ? 0 : rows->front().number(0);
+  if (static_cast<std::uint64_t>(waiting) < most_waiting_) return {};
+  return fail(Error::Kind::unavailable,
+              path().string() + ": " + std::to_string(waiting) +
+                  " calls wait for the backend already, more are not taken on until it answers");
+}
+
+Result<void> Outbox::writable(Time now) {
+  return database_.transaction([&]() -> Result<void> {
+    if (auto free = room(); !free) return free;
+    return database_.run(
+        "INSERT INTO records(name, value) VALUES('tried', ?1)"
+        " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+        {std::to_string(ms_of(now))});
+  });
+}
+
 Result<void> Outbox::add(const Intent& intent, Time now) {
   if (intent.kind == Intent::Kind::open) {
-    auto made =
-        database_.run("INSERT INTO incidents(episode, opening, subject, changed) VALUES(?1, ?2, ?3, ?4)",
-                      {intent.episode, text_of(intent.opening), text_of(intent.subject), ms_of(now)});
+    auto made = database_.run(
+        "INSERT INTO incidents(episode, key, opening, subject, changed) VALUES(?1, ?2, ?3, ?4, ?5)",
+        {intent.episode, intent.opening.dedup_key, text_of(intent.opening), text_of(intent.subject),
+         ms_of(now)});
     if (!made) return made;
   } else if (intent.kind != Intent::Kind::note) {
     auto set = database_.run(
@@ -94,17 +112,30 @@ Result<void> Outbox::add(const Intent& intent, Time now) {
          ms_of(now)});
     if (!set) return set;
   }
-  return database_.run("INSERT INTO outbox(episode, kind, note, at, made) VALUES(?1, ?2, ?3, ?4, ?5)",
-                       {intent.episode, std::string(name_of(intent.kind)), text_of(intent.note),
-                        ms_of(intent.at), ms_of(now)});
+  if (intent.kind == Intent::Kind::open || intent.kind == Intent::Kind::reopen) {
+    // What a person shall mend must not keep a new incident waiting for longer than it takes to ask.
+    auto asked = database_.run(
+        "UPDATE outbox SET due = 0 WHERE state = 'waiting' AND parked = 1"
+        " AND key = (SELECT key FROM incidents WHERE episode = ?1)",
+        {intent.episode});
+    if (!asked) return asked;
+  }
+  return database_.run(
+      "INSERT INTO outbox(episode, key, kind, note, at, made) VALUES(?1,"
+      " coalesce((SELECT key FROM incidents WHERE episode = ?1), ''), ?2, ?3, ?4, ?5)",
+      {intent.episode, std::string(name_of(intent.kind)), text_of(intent.note), ms_of(intent.at),
+       ms_of(now)});
 }
 
 Result<std::optional<Parcel>> Outbox::next(Time now) {
   const auto rows =
-      database_.rows(std::string("SELECT number, episode, kind, note, at, made, attempts, id, opening"
+      database_.rows(std::string("SELECT number, episode, kind, note, at, made, attempts, id, opening,"
+                                 " EXISTS(SELECT 1 FROM outbox AS later WHERE later.state = 'waiting' AND"
+                                 " later.key = outbox.key AND later.number > outbox.number AND"
+                                 " later.kind IN ('open', 'reopen'))"
                                  " FROM outbox JOIN incidents USING(episode) WHERE ") +
-                         kFirsts + " AND due <= ?1 ORDER BY due, number LIMIT 1",
-                     {ms_of(now)});
+                         kFirsts + " AND (due <= ?1 OR due > ?2) ORDER BY due, number LIMIT 1",
+                     {ms_of(now), ms_of(now + kLongestPause)});
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty()) return std::optional<Parcel>();
   const auto& row = rows->front();
@@ -122,11 +153,16 @@ Result<std::optional<Parcel>> Outbox::next(Time now) {
   auto opening = opening_of(row.text(8));
   if (!opening) return tl::unexpected(opening.error());
   parcel.opening = std::move(*opening);
+  parcel.overtaken = row.number(9) != 0;
   return std::optional(std::move(parcel));
 }
 
-Result<std::optional<Time>> Outbox::next_due() {
-  const auto rows = database_.rows(std::string("SELECT min(due), count(*) FROM outbox WHERE ") + kFirsts);
+Result<std::optional<Time>> Outbox::next_due(Time now) {
+  const auto rows =
+      database_.rows(std::string("SELECT min(CASE WHEN due > ?1 THEN 0 ELSE due END), count(*) FROM outbox"
+                                 " WHERE ") +
+                         kFirsts,
+                     {ms_of(now + kLongestPause)});
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty() || rows->front().number(1) == 0) return std::optional<Time>();
   return std::optional(time_of(rows->front().number(0)));
@@ -165,13 +201,15 @@ Result<void> Outbox::hurry() {
 
 Result<std::optional<Outbox::Unexplained>> Outbox::unexplained() {
   const auto rows = database_.rows(
-      "SELECT episode, subject FROM incidents WHERE explained = 0 AND status = 'active' ORDER BY episode"
+      "SELECT episode, subject, changed FROM incidents WHERE explained = 0 AND status = 'active' ORDER BY "
+      "episode"
       " LIMIT 1");
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty()) return std::optional<Unexplained>();
   auto subject = subject_of(rows->front().text(1));
   if (!subject) return tl::unexpected(subject.error());
-  return std::optional(Unexplained{rows->front().number(0), std::move(*subject)});
+  return std::optional(
+      Unexplained{rows->front().number(0), std::move(*subject), time_of(rows->front().number(2))});
 }
 
 Result<bool> Outbox::explain(std::int64_t episode, const std::optional<Note>& note, Time now) {
@@ -236,33 +274,42 @@ std::string_view name_of(Delivery::What what) {
 
 namespace {
 
-Delivery failed(const Parcel& parcel, Error why) {
+/// A new incident may not be shown for that long, and what is not found is looked for that long.
+constexpr std::chrono::milliseconds kNotShownYet{5 * 60'000}, kLookedFor{24 * 3'600'000};
+
+Delivery failed(const Backend& backend, const Parcel& parcel, Error why, Time now) {
   using Kind = Error::Kind;
   using What = Delivery::What;
   auto what = What::parked;
   if (why.kind == Kind::cancelled) what = What::cancelled;
   if (why.kind == Kind::unavailable || why.kind == Kind::timed_out) what = What::again;
-  // A note that cannot be taken must not keep the incident from being resolved; nor can one be resolved that
-  // is gone.
-  const bool hopeless = why.kind == Kind::bad_input || why.kind == Kind::bug || why.kind == Kind::not_found;
+  // A note that cannot be taken must not keep the incident from being resolved.
+  const bool hopeless = why.kind == Kind::bad_input || why.kind == Kind::bug;
   if (parcel.kind == Intent::Kind::note && hopeless) what = What::refused;
-  if (parcel.kind == Intent::Kind::resolve && why.kind == Kind::not_found) what = What::refused;
+  const bool said_of_it = parcel.kind == Intent::Kind::note || parcel.kind == Intent::Kind::resolve;
+  if (said_of_it && why.kind == Kind::not_found) {
+    const auto age = now - parcel.made;
+    const bool over = parcel.overtaken || backend.name() == "local" || age >= kLookedFor;
+    what = over ? What::refused : age < kNotShownYet ? What::again : What::parked;
+  }
   return {.what = what, .why = std::move(why)};
 }
 
 }  // namespace
 
-Delivery deliver(Backend& backend, const Parcel& parcel) {
+Delivery deliver(Backend& backend, const Parcel& parcel, Time now) {
+  const auto not_done = [&](const Error& why) { return failed(backend, parcel, why, now); };
   const auto open = [&]() -> Delivery {
     const auto opened = backend.open(parcel.opening);
-    if (!opened) return failed(parcel, opened.error());
+    if (!opened) return not_done(opened.error());
     return {.incident = opened->incident.id, .url = opened->incident.url};
   };
   switch (parcel.kind) {
     case Intent::Kind::open: return open();
     case Intent::Kind::note: {
+      backend.knows(parcel.incident, parcel.opening);
       const auto noted = backend.note(parcel.incident, parcel.note);
-      return noted ? Delivery{} : failed(parcel, noted.error());
+      return noted ? Delivery{} : not_done(noted.error());
     }
     case Intent::Kind::reopen: {
       Changes changes;
@@ -273,11 +320,11 @@ Delivery deliver(Backend& backend, const Parcel& parcel) {
       const auto kind = changed.error().kind;
       const bool cannot =
           kind == Error::Kind::bug || kind == Error::Kind::not_found || kind == Error::Kind::bad_input;
-      return cannot ? open() : failed(parcel, changed.error());
+      return cannot ? open() : not_done(changed.error());
     }
     case Intent::Kind::resolve: {
       const auto resolved = backend.resolve(parcel.incident, parcel.note);
-      return resolved ? Delivery{} : failed(parcel, resolved.error());
+      return resolved ? Delivery{} : not_done(resolved.error());
     }
   }
   return {};

@@ -26,6 +26,7 @@ struct Parcel {
   std::string incident{};  // its id at the backend; "" before it was opened
   Opening opening{};       // the incident's
   Note note{};
+  bool overtaken = false;  // an opening of the same key waits behind it
 };
 
 /// What is decided and not yet told to the backend, with what it was decided from: one SQLite file, in which
@@ -43,10 +44,15 @@ class Outbox {
   /// All or nothing. Fails with unavailable when as much waits already as may: whoever asked must try again.
   Result<void> commit(const Changes& changes, const std::vector<Intent>& intents, Time now);
 
-  /// The one that waits longest of those that are due; of each incident only the first is.
+  /// Whether a decision could be written down and taken on now. Errors as commit.
+  Result<void> writable(Time now);
+
+  /// The one that waits longest of those that are due; of each dedup key only the first is, since a backend
+  /// takes what is said of a key for the incident that is open then. What is due in a future that no pause
+  /// reaches is due: the clock was set back.
   Result<std::optional<Parcel>> next(Time now);
   /// When the next one is due; nullopt: nothing waits.
-  Result<std::optional<Time>> next_due();
+  Result<std::optional<Time>> next_due(Time now);
   /// `incident` and `url` of open and reopen; empty: as they were.
   Result<void> delivered(const Parcel& parcel, const std::string& incident, const std::string& url, Time now);
   /// `parked`: for long, because only a person can mend it.
@@ -60,6 +66,7 @@ class Outbox {
   struct Unexplained {
     std::int64_t episode = 0;
     Subject subject{};
+    Time made{};  // decided on, however long ago it began
   };
   Result<std::optional<Unexplained>> unexplained();
   /// Adds the note, unless the incident is resolved already (false): then a note could open it again.
@@ -80,6 +87,7 @@ class Outbox {
   Outbox(Database database, std::size_t most_waiting)
       : database_(std::move(database)), most_waiting_(most_waiting) {}
   Result<void> add(const Intent& intent, Time now);
+  Result<void> room();
 
   Database database_;
   std::size_t most_waiting_;
@@ -94,8 +102,10 @@ struct Delivery {
 };
 std::string_view name_of(Delivery::What what);
 
-/// Makes the call. Another incident is opened where the backend cannot reopen one, or has lost it.
-Delivery deliver(Backend& backend, const Parcel& parcel);
+/// Makes the call. Another incident is opened where the backend cannot reopen one, or has lost it. An
+/// incident that the backend does not find may only not be shown yet, or be hidden from a token that has
+/// changed: what is said of it is given up after a day, or when the next opening of its key waits behind it.
+Delivery deliver(Backend& backend, const Parcel& parcel, Time now);
 
 /// Before the next attempt, after `attempts` that failed: doubles from one second to half a minute, times 0.7
 /// to 1.3. `random` is of [0, 1).

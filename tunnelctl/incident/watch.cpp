@@ -21,18 +21,16 @@ constexpr const char* kComponent = "incident";
 constexpr milliseconds kTurn{250};
 /// After a refusal that only a person can end, and after a state that could not be written.
 constexpr milliseconds kRefused{10'000}, kUnwritten{1'000};
-/// A stream that has been asked for that long without a refusal stands.
-constexpr milliseconds kStands{3'000};
 constexpr std::size_t kPage = 500;
 
-/// A wait that a stop ends, and whoever knows that it is of no use any more.
+/// A wait that a stop ends, and whoever knows that it is of no use any more, also shortly before it.
 class Pause {
  public:
   /// False after a stop.
   bool wait(milliseconds longest, const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
-    woken_ = false;
     changed_.wait_for(lock, stop, longest, [this] { return woken_; });
+    woken_ = false;
     return !stop.stop_requested();
   }
   void wake() {
@@ -62,10 +60,10 @@ class Follower {
   void hurry() { pause_.wake(); }
   /// The connection was lost and is not asked for anew yet.
   bool broken() const { return broken_; }
-  /// Why tunneld does not tell its events; "" while it does, or may.
+  /// Why tunneld does not tell its events to anybody like this; "" while it does, or may.
   std::string refused() const {
     const std::lock_guard lock(mutex_);
-    return Clock::now() - began_ >= kStands ? std::string() : refused_;
+    return refused_;
   }
 
  private:
@@ -73,24 +71,35 @@ class Follower {
   milliseconds follow(const std::stop_token& stop) {
     const auto admin = parts_.admin(stop);
     if (!admin) return lost(admin.error());
-    {
-      const std::lock_guard lock(mutex_);
-      began_ = Clock::now();
-    }
     if (!core_.cursor()) {
       if (auto read = history(*admin); !read) return lost(read.error());
+    }
+    if (core_.wants_survey()) {
+      if (auto looked = survey(*admin); !looked) return lost(looked.error());
     }
     bool missing = false, anew = false, unwritten = false;
     daemon::Follow how;
     how.after = core_.cursor().value_or(0);
-    how.take = [&](const daemon::Event& event) {
-      stands();
-      if (const auto done = core_.event(event, missing, anew); !done) {
-        unwritten = true;
+    how.begin = [&]() -> Result<bool> {
+      const auto place = core_.cursor().value_or(0);
+      const auto page = admin->events(place > 0 ? place - 1 : 0, 1);
+      if (!page) return tl::unexpected(page.error());
+      if (replaced(*page, place)) {
+        unwritten = !core_.anew();
         return false;
       }
-      missing = anew = false;
+      core_.reads(page->last);
+      core_.following(true, "");
+      const std::lock_guard lock(mutex_);
+      refused_.clear();
       return true;
+    };
+    how.take = [&](const daemon::Event& event) {
+      stands();
+      // Another log is read as one of which nothing is known, and missing events are made up for first.
+      const auto done = anew ? core_.anew() : core_.event(event, missing);
+      unwritten = !done;
+      return done && !anew && !missing;
     };
     how.gap = [&](std::uint64_t first, std::uint64_t came) {
       missing = true;
@@ -101,6 +110,7 @@ class Follower {
     how.lost = [&](const Error& why, milliseconds) {
       broken_ = true;
       core_.following(false, "");
+      core_.blind(why.message);
       say(why.message);
     };
     how.wait = [&](milliseconds pause) {
@@ -109,7 +119,6 @@ class Follower {
       return goes_on;
     };
     broken_ = false;
-    core_.following(true, "");
     const auto done = daemon::follow(*admin, how);
     if (unwritten) return kUnwritten;
     return done ? milliseconds(0) : lost(done.error());
@@ -132,9 +141,24 @@ class Follower {
     return core_.history(events, std::max(after, last));
   }
 
+  /// Whether the log is another one than that in which the newest event was taken at that place.
+  bool replaced(const daemon::EventPage& page, std::uint64_t place) const {
+    if (page.last < place) return true;
+    if (place == 0 || page.events.empty() || page.events.front().id != place) return false;
+    const auto time = core_.cursor_time();
+    return !time.empty() && page.events.front().time != time;
+  }
+
+  Result<void> survey(const daemon::Admin& admin) {
+    auto breakers = admin.breakers();
+    if (!breakers) return tl::unexpected(breakers.error());
+    auto agents = admin.agents();
+    if (!agents) return tl::unexpected(agents.error());
+    return core_.survey({.breakers = std::move(*breakers), .agents = std::move(*agents)});
+  }
+
   void stands() {
     const std::lock_guard lock(mutex_);
-    refused_.clear();
     said_.clear();
   }
   /// Once a cause.
@@ -150,10 +174,10 @@ class Follower {
     if (why.kind == Error::Kind::cancelled) return milliseconds(0);
     broken_ = true;
     core_.following(false, denied ? why.message : std::string());
+    core_.blind(why.message);
     say(why.message);
     const std::lock_guard lock(mutex_);
     refused_ = denied ? why.message : std::string();
-    began_ = Clock::time_point::max();
     return denied ? kRefused : kUnwritten;
   }
 
@@ -163,7 +187,6 @@ class Follower {
   std::atomic<bool> broken_ = true;
   mutable std::mutex mutex_;
   std::string refused_{}, said_{};
-  Clock::time_point began_ = Clock::time_point::max();
 };
 
 /// Looks whether tunneld is there, and at its breakers.
@@ -171,9 +194,11 @@ void probe(WatchCore& core, const WatchOptions& options, const WatchParts& parts
            const std::stop_token& stop) {
   Pause pause;
   auto listed = Clock::now();
-  bool was_well = true;
+  bool was_there = true, was_well = true;
+  auto there_since = Clock::now();
   do {
     const auto admin = parts.admin(stop);
+    bool there = false;
     std::string why;
     if (!admin) {
       why = admin.error().message;
@@ -182,13 +207,18 @@ void probe(WatchCore& core, const WatchOptions& options, const WatchParts& parts
     } else if (!ready->ready) {
       why = "it says that it is not ready: " + ready->reason;
     } else {
+      there = true;
+      if (!was_there) there_since = Clock::now();
       why = follower.refused();
+      if (why.empty()) why = core.unreadable(there_since);
+      if (!why.empty()) core.following(false, why);
     }
     if (stop.stop_requested()) return;
     (void)core.daemon(why.empty(), why);
     // Its first words after an outage are wanted soon, not after the follower's long pause.
-    if (why.empty() && !was_well) follower.hurry();
+    if ((there && !was_there) || (why.empty() && !was_well)) follower.hurry();
     if (why.empty() && !follower.broken()) core.following(true, "");
+    was_there = there;
     was_well = why.empty();
     if (!was_well || Clock::now() - listed < options.list_breakers_every || !core.any_open("breaker"))
       continue;
@@ -203,18 +233,38 @@ void probe(WatchCore& core, const WatchOptions& options, const WatchParts& parts
   } while (pause.wait(options.probe_every, stop));
 }
 
-void deliver_all(WatchCore& core, Backend& backend, const std::stop_token& stop) {
+void deliver_all(WatchCore& core, const WatchParts& parts, const std::stop_token& stop) {
+  auto& backend = *parts.backend;
   while (!stop.stop_requested())
-    if (const auto parcel = core.next(stop)) core.delivered(*parcel, deliver(backend, *parcel), stop);
+    if (const auto parcel = core.next(stop))
+      core.delivered(*parcel, deliver(backend, *parcel, parts.now()), stop);
 }
 
 void explain_all(WatchCore& core, const WatchOptions& options, const WatchParts& parts,
                  const std::stop_token& stop) {
+  Pause pause;
+  // What was found out is kept until it is written down: finding it out asks many.
+  const auto written = [&](std::int64_t episode, const std::optional<Note>& note) {
+    std::string said;
+    while (!stop.stop_requested()) {
+      const auto done = core.explain(episode, note);
+      if (done) return;
+      if (said != done.error().message)
+        logging::warn(kComponent, "the context cannot be written down, and is tried again",
+                      {{"incident", episode}, {"why", done.error().message}});
+      said = done.error().message;
+      pause.wait(kUnwritten, stop);
+    }
+  };
   while (!stop.stop_requested()) {
     const auto incident = core.unexplained(stop);
     if (!incident) continue;
-    if (!parts.enrich || parts.now() - incident->subject.at > options.explain_within) {
-      core.explain(incident->episode, std::nullopt);
+    const bool late = parts.now() - incident->made > options.explain_within;
+    if (late && parts.enrich)
+      logging::info(kComponent, "not explained: it was opened too long ago",
+                    {{"incident", incident->episode}, {"title", incident->subject.title}});
+    if (late || !parts.enrich) {
+      written(incident->episode, std::nullopt);
       continue;
     }
     const auto context = parts.enrich(incident->subject, stop);
@@ -223,10 +273,11 @@ void explain_all(WatchCore& core, const WatchOptions& options, const WatchParts&
       logging::warn(kComponent, "not found out for the context",
                     {{"incident", incident->episode}, {"what", http::one_line(problem)}});
     Note note;
-    note.key = "context";
+    // Of one episode: a service may know the key of the incident before.
+    note.key = "context-" + std::to_string(incident->subject.at.time_since_epoch().count());
     note.at = parts.now();
     note.body = context.markdown;
-    core.explain(incident->episode, note);
+    written(incident->episode, note);
   }
 }
 
@@ -247,12 +298,15 @@ Result<void> watch(WatchCore& core, const WatchOptions& options, const WatchPart
     if (!started) return tl::unexpected(started.error());
     receiver = std::move(*started);
   }
-  if (!options.follow) core.following(false, "");
+  if (options.follow)
+    core.blind("none was read yet");
+  else
+    core.following(false, "");
   Follower follower(core, parts);
   // They end before what they use, also when one could not be started.
   std::vector<std::jthread> threads;
   const auto begin = [&](std::function<void()> work) { threads.emplace_back(std::move(work)); };
-  begin([&] { deliver_all(core, *parts.backend, stop); });
+  begin([&] { deliver_all(core, parts, stop); });
   begin([&] { explain_all(core, options, parts, stop); });
   if (options.follow) {
     begin([&] { follower.run(stop); });

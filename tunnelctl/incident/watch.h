@@ -21,7 +21,7 @@ struct WatchOptions {
   std::chrono::milliseconds probe_every{2'000};
   std::chrono::milliseconds list_breakers_every{30'000};
   std::optional<ReceiverOptions> receiver{};
-  /// Older incidents are not explained any more: their context is gone.
+  /// Incidents that were opened longer ago are not explained any more: their context is gone.
   std::chrono::milliseconds explain_within{std::chrono::hours(1)};
 };
 

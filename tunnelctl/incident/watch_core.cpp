@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <random>
+#include <limits>
 
 #include "common/http_access.h"
 #include "common/log.h"
@@ -22,24 +22,17 @@ using Clock = std::chrono::steady_clock;
 constexpr const char* kComponent = "incident";
 constexpr const char* kFile = "outbox.db";
 constexpr const char* kCursor = "cursor";
+constexpr const char* kCursorTime = "cursor_time";
+constexpr const char* kGap = "gap";
 constexpr const char* kSource = "source";
 constexpr const char* kBackend = "backend";
-/// The threads look at least that often whether there is something to do.
-constexpr milliseconds kLook{1'000};
-/// What only a person can mend is tried again after that long; a new start tries at once.
-constexpr milliseconds kParked{10 * 60'000};
-/// A backend that does not answer is left alone for no longer than that, whichever incident is next.
-constexpr milliseconds kLongestRest{5'000};
 constexpr milliseconds kPruneEvery{3'600'000};
 constexpr milliseconds kComplainAfter{5 * 60'000};
 constexpr milliseconds kComplainEvery{10 * 60'000};
+/// A stream that lasts that long stands.
+constexpr milliseconds kStands{3'000};
 /// The loop turns several times a second.
 constexpr std::chrono::seconds kStuck{30};
-
-double random_share() {
-  thread_local std::mt19937_64 engine{std::random_device{}()};
-  return std::uniform_real_distribution<double>(0, 1)(engine);
-}
 
 Result<int> lock_folder(const std::filesystem::path& folder) {
   std::error_code error;
@@ -102,9 +95,12 @@ Result<std::unique_ptr<WatchCore>> WatchCore::open(Options options) {
     if (const auto read = std::from_chars(found->second.data(), end, number); read.ptr == end)
       cursor = number;
   }
+  const auto cursor_time = records->find(kCursorTime);
   auto core = std::unique_ptr<WatchCore>(
       new WatchCore(std::move(options), std::move(*outbox), std::move(*desk), *lock));
   core->cursor_ = cursor;
+  if (cursor_time != records->end()) core->cursor_time_ = cursor_time->second;
+  core->gap_ = records->contains(kGap);
   return core;
 }
 
@@ -154,6 +150,7 @@ Result<void> WatchCore::decide_locked(const Work& work, Outbox::Changes also) {
     stale_ = false;
   }
   const auto now = options_.now();
+  desk_.behind(behind());
   auto intents = work(desk_, now);
   if (!intents) return tl::unexpected(intents.error());
   also.merge(desk_.take_changes());
@@ -196,39 +193,109 @@ std::optional<std::uint64_t> WatchCore::cursor() const {
   return cursor_;
 }
 
-Result<void> WatchCore::event(const daemon::Event& event, bool missing, bool anew) {
+std::string WatchCore::cursor_time() const {
   const std::lock_guard lock(mutex_);
-  if (!anew && cursor_ && event.id <= *cursor_) return {};
+  return cursor_time_;
+}
+
+Result<void> WatchCore::event(const daemon::Event& event, bool missing) {
+  const std::lock_guard lock(mutex_);
+  if (cursor_ && event.id <= *cursor_) return {};
+  Outbox::Changes also{{kCursor, std::to_string(event.id)}, {kCursorTime, event.time}};
+  if (missing) also[kGap] = "1";
   auto done = decide_locked(
       [&](Desk& desk, Time now) -> Result<Desk::Intents> {
-        Desk::Intents all;
-        if (anew) all = desk.anew(now);
         if (missing) desk.gap();
-        auto some = desk.event(event, now);
-        all.insert(all.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
-        return all;
+        return desk.event(event, now);
       },
-      {{kCursor, std::to_string(event.id)}});
+      std::move(also));
   if (!done) return done;
   cursor_ = event.id;
+  cursor_time_ = event.time;
+  gap_ = gap_ || missing;
+  blind_since_.reset();
+  if (behind_until_ && event.id >= *behind_until_) behind_until_.reset();
   ++counters_.events;
   counters_.gaps += missing ? 1 : 0;
   if (const auto said = times::moment(event.time, options_.now()))
     event_lag_seconds_ = std::max(0.0, std::chrono::duration<double>(options_.now() - *said).count());
-  if (anew) logging::warn(kComponent, "tunneld's events began anew, from number 1");
   return {};
 }
 
 Result<void> WatchCore::history(const std::vector<daemon::Event>& events, std::uint64_t last) {
   const std::lock_guard lock(mutex_);
+  const bool known = !events.empty() && events.back().id == last;
+  const auto time = known ? events.back().time : std::string();
   auto done =
       decide_locked([&](Desk& desk, Time now) { return Result<Desk::Intents>(desk.history(events, now)); },
-                    {{kCursor, std::to_string(last)}});
+                    {{kCursor, std::to_string(last)}, {kCursorTime, time}});
   if (!done) return done;
   cursor_ = last;
+  cursor_time_ = time;
   counters_.events += events.size();
   logging::info(kComponent, "events read up to now", {{"events", events.size()}, {"last", last}});
   return {};
+}
+
+Result<void> WatchCore::anew() {
+  const std::lock_guard lock(mutex_);
+  auto done = decide_locked([](Desk& desk, Time now) { return Result<Desk::Intents>(desk.anew(now)); },
+                            {{kCursor, std::nullopt}, {kCursorTime, std::nullopt}, {kGap, std::nullopt}});
+  if (!done) return done;
+  cursor_.reset();
+  cursor_time_.clear();
+  gap_ = false;
+  logging::warn(kComponent, "tunneld's events began anew: another log, or an older state of it");
+  return {};
+}
+
+bool WatchCore::wants_survey() const {
+  const std::lock_guard lock(mutex_);
+  return gap_;
+}
+
+Result<void> WatchCore::survey(const Desk::Survey& found) {
+  const std::lock_guard lock(mutex_);
+  auto done =
+      decide_locked([&](Desk& desk, Time now) { return Result<Desk::Intents>(desk.survey(found, now)); },
+                    {{kGap, std::nullopt}});
+  if (!done) return done;
+  gap_ = false;
+  logging::info(kComponent, "events were missing; looked how tunneld is now",
+                {{"breakers", found.breakers.size()}, {"agents", found.agents.size()}});
+  return {};
+}
+
+bool WatchCore::behind() const {
+  if (!behind_until_) return false;
+  const bool alone =
+      !connected_since_ && blind_since_ && Clock::now() - *blind_since_ >= options_.desk.daemon_grace;
+  return !alone;
+}
+
+void WatchCore::blind(std::string_view why) {
+  const std::lock_guard lock(mutex_);
+  const auto now = Clock::now();
+  const bool stood = connected_since_ && now - *connected_since_ >= kStands;
+  if (stood || !blind_since_) blind_since_ = now;
+  connected_since_.reset();
+  blind_why_ = http::one_line(why);
+  behind_until_ = std::numeric_limits<std::uint64_t>::max();
+}
+
+void WatchCore::reads(std::uint64_t last) {
+  const std::lock_guard lock(mutex_);
+  connected_since_ = Clock::now();
+  behind_until_ = last;
+  if (cursor_ && *cursor_ >= last) behind_until_.reset();
+}
+
+std::string WatchCore::unreadable(Clock::time_point there_since) const {
+  const std::lock_guard lock(mutex_);
+  if (connected_since_ || !blind_since_) return {};
+  const auto longest = std::max(options_.desk.daemon_grace, options_.least_blind);
+  if (Clock::now() - std::max(*blind_since_, there_since) < longest) return {};
+  return "its events cannot be read: " + blind_why_;
 }
 
 Result<void> WatchCore::daemon(bool well, std::string_view why) {
@@ -251,6 +318,14 @@ void WatchCore::tick() {
   const std::lock_guard lock(mutex_);
   turned_ = Clock::now();
   const auto now = options_.now();
+  if (!broken_.empty() && turned_ - tried_ >= kLook) {
+    // Nobody else may have anything to write for long.
+    tried_ = turned_;
+    if (outbox_.writable(now)) {
+      logging::info(kComponent, "can be written down again");
+      broken_.clear();
+    }
+  }
   if (now - pruned_ >= kPruneEvery) {
     pruned_ = now;
     if (const auto done = outbox_.prune(now - options_.keep); !done)
@@ -270,114 +345,6 @@ void WatchCore::tick() {
 bool WatchCore::any_open(std::string_view kind) const {
   const std::lock_guard lock(mutex_);
   return desk_.any_open(kind);
-}
-
-std::optional<Parcel> WatchCore::next(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  const auto now = options_.now();
-  milliseconds pause = kLook;
-  if (now < backend_rests_until_) {
-    pause = std::min(pause, backend_rests_until_ - now);
-  } else {
-    auto parcel = outbox_.next(now);
-    outbox_works(parcel ? std::string() : parcel.error().message);
-    if (parcel && *parcel) return std::move(**parcel);
-    if (!parcel) {
-      pause = kLook;
-    } else if (const auto due = outbox_.next_due(); due && *due) {
-      pause = std::clamp(**due - now, milliseconds(1), kLook);
-    }
-  }
-  wait(lock, stop, pause);
-  return std::nullopt;
-}
-
-void WatchCore::outbox_works(const std::string& why_not) {
-  if (!why_not.empty() && why_not != unread_)
-    logging::error(kComponent, "the outbox does not work", {{"why", why_not}});
-  unread_ = why_not;
-}
-
-void WatchCore::mark(const Parcel& parcel, const Delivery& delivery, Time now, Result<void>& marked) {
-  switch (delivery.what) {
-    case Delivery::What::done:
-      marked = outbox_.delivered(parcel, delivery.incident, delivery.url, now);
-      break;
-    case Delivery::What::refused: marked = outbox_.give_up(parcel, delivery.why, now); break;
-    case Delivery::What::parked: marked = outbox_.try_again(parcel, delivery.why, now + kParked, true); break;
-    case Delivery::What::again:
-      marked = outbox_.try_again(parcel, delivery.why, now + pause_after(parcel.attempts + 1, random_share()),
-                                 false);
-      break;
-    case Delivery::What::cancelled: marked = Result<void>(); break;
-  }
-}
-
-void WatchCore::delivered(const Parcel& parcel, Delivery delivery, const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  const auto call = name_of(parcel.kind);
-  delivery.why.message = http::one_line(delivery.why.message);
-  const auto& why = delivery.why.message;
-  switch (delivery.what) {
-    case Delivery::What::done:
-      logging::info(kComponent, "done: " + std::string(call),
-                    {{"incident", parcel.episode},
-                     {"id", delivery.incident.empty() ? parcel.incident : delivery.incident},
-                     {"url", delivery.url},
-                     {"attempts", parcel.attempts + 1}});
-      break;
-    case Delivery::What::again:
-      logging::warn(kComponent, "the backend does not answer; tried again: " + std::string(call),
-                    {{"incident", parcel.episode}, {"why", why}, {"attempts", parcel.attempts + 1}});
-      break;
-    case Delivery::What::parked:
-      logging::error(kComponent,
-                     "the backend refuses; waits for a person, tried again in 10 min: " + std::string(call),
-                     {{"incident", parcel.episode}, {"why", why}});
-      break;
-    case Delivery::What::refused:
-      logging::error(kComponent, "the backend refuses; given up: " + std::string(call),
-                     {{"incident", parcel.episode}, {"why", why}});
-      break;
-    case Delivery::What::cancelled: return;
-  }
-  ++counters_.deliveries["call=\"" + std::string(call) + "\",result=\"" +
-                         std::string(name_of(delivery.what)) + "\""];
-  failures_in_a_row_ = delivery.what == Delivery::What::again ? failures_in_a_row_ + 1 : 0;
-  backend_rests_until_ = Time();
-  if (failures_in_a_row_ > 0)
-    backend_rests_until_ =
-        options_.now() + std::min(kLongestRest, pause_after(failures_in_a_row_, random_share()));
-  // Until it is marked it would be sent again: no harm, but no use either.
-  for (;;) {
-    Result<void> marked;
-    mark(parcel, delivery, options_.now(), marked);
-    outbox_works(marked ? std::string() : marked.error().message);
-    if (marked) return;
-    wait(lock, stop, kLook);
-    if (stop.stop_requested()) return;
-  }
-}
-
-std::optional<Outbox::Unexplained> WatchCore::unexplained(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  auto found = outbox_.unexplained();
-  if (found && *found) return std::move(**found);
-  wait(lock, stop, kLook);
-  return std::nullopt;
-}
-
-void WatchCore::explain(std::int64_t episode, const std::optional<Note>& note) {
-  const std::lock_guard lock(mutex_);
-  const auto added = outbox_.explain(episode, note, options_.now());
-  if (!added) {
-    logging::warn(kComponent, "the context could not be written down", {{"why", added.error().message}});
-    return;
-  }
-  if (!*added) return;
-  ++counters_.explained;
-  logging::info(kComponent, "to do: note", {{"incident", episode}, {"text", "its context"}});
-  call();
 }
 
 void WatchCore::following(bool yes, std::string_view why) {

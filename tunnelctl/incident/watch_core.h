@@ -30,6 +30,9 @@ class WatchCore {
     std::string backend_name{};       // for metrics
     std::chrono::hours keep{7 * 24};  // what was delivered
     std::size_t most_waiting = 10'000;
+    /// Events are not called unreadable before that long, nor before the daemon's grace: a connection that
+    /// broke is made anew some seconds later.
+    std::chrono::milliseconds least_blind{5'000};
     std::function<Time()> now{};
   };
   /// Fails with bad_input when the folder is of a watch of something else, with denied when another watch
@@ -43,10 +46,17 @@ class WatchCore {
 
   /// The number of the newest event that was taken; nullopt: none ever was.
   std::optional<std::uint64_t> cursor() const;
-  /// `missing`: events were lost before this one; `anew`: it is the first of another log.
-  Result<void> event(const daemon::Event& event, bool missing, bool anew);
+  /// Its time, by which it is known again in a log that may be another; "" when that is not known.
+  std::string cursor_time() const;
+  /// `missing`: events were lost before this one, so that a survey is wanted.
+  Result<void> event(const daemon::Event& event, bool missing);
   /// All that there is at the first start, up to `last`: only what lasts is told.
   Result<void> history(const std::vector<daemon::Event>& events, std::uint64_t last);
+  /// tunneld's log is another one: what was told before is not true any more, and no event of it was taken.
+  Result<void> anew();
+  /// Events are missing, and nobody has looked yet how it is now; also after a restart.
+  bool wants_survey() const;
+  Result<void> survey(const Desk::Survey& found);
   Result<void> daemon(bool well, std::string_view why);
   Result<void> breakers(const std::vector<std::string>& open, Time as_of);
   Result<void> alerts(const AlertGroup& group);
@@ -61,9 +71,17 @@ class WatchCore {
   void delivered(const Parcel& parcel, Delivery delivery, const std::stop_token& stop);
   std::optional<Outbox::Unexplained> unexplained(const std::stop_token& stop);
   /// `note` nullopt: there is nothing to say.
-  void explain(std::int64_t episode, const std::optional<Note>& note);
+  Result<void> explain(std::int64_t episode, const std::optional<Note>& note);
 
   // How it does.
+
+  /// Events cannot be read (yet): until they can be, or the daemon's grace is over, the clock decides nothing
+  /// that a missed event could have ended.
+  void blind(std::string_view why);
+  /// They can be, and there are some up to that number.
+  void reads(std::uint64_t last);
+  /// Why none can be read though tunneld has been there since then; "": they can, or will be soon.
+  std::string unreadable(std::chrono::steady_clock::time_point there_since) const;
 
   void following(bool yes, std::string_view why);
   void refused(std::string_view origin, std::string_view why);
@@ -75,6 +93,8 @@ class WatchCore {
   std::string metrics() const;
 
  private:
+  /// The threads look at least that often whether there is something to do.
+  static constexpr std::chrono::milliseconds kLook{1'000};
   struct Counters {
     std::uint64_t events = 0, gaps = 0, commit_failures = 0, explained = 0, untold = 0;
     std::map<std::string, std::uint64_t> alerts{};      // 'origin="alertmanager",result="taken"'
@@ -89,6 +109,7 @@ class WatchCore {
   /// Until something was decided, a stop, or that long.
   void wait(std::unique_lock<std::mutex>& lock, const std::stop_token& stop,
             std::chrono::milliseconds longest);
+  bool behind() const;
   void outbox_works(const std::string& why_not);
   void mark(const Parcel& parcel, const Delivery& delivery, Time now, Result<void>& marked);
 
@@ -100,9 +121,15 @@ class WatchCore {
   Desk desk_;
   bool stale_ = false;  // the desk knows of what could not be written
   std::optional<std::uint64_t> cursor_{};
+  std::string cursor_time_{};
+  bool gap_ = false;  // a survey is wanted
+  // Events before that one were not read yet; since when there is a connection, and since when none stands.
+  std::optional<std::uint64_t> behind_until_{};
+  std::optional<std::chrono::steady_clock::time_point> connected_since_{}, blind_since_{};
+  std::string blind_why_{};
   Counters counters_{};
   std::uint64_t failures_in_a_row_ = 0;
-  Time backend_rests_until_{};
+  std::chrono::steady_clock::time_point backend_rests_until_{}, tried_{};
   std::string following_why_{"not begun"};
   bool following_ = false;
   double event_lag_seconds_ = 0;

@@ -204,6 +204,31 @@ TEST(Follow, WaitsLongerEachTimeWhileNothingComes) {
                                "lost: draining, 8000 ms", "lost: draining, 16000 ms"));
 }
 
+TEST(Follow, WhoLooksBeforeEachConnectionMayDelayItAndEndIt) {
+  LoopbackServer server(kHead + event(5), Then::close);
+  const auto admin = admin_of(server);
+  std::vector<std::string> log;
+  int connections = 0;
+  Follow how;
+  how.after = 4;
+  how.begin = [&]() -> Result<bool> {
+    log.push_back("begin");
+    if (++connections == 1) return fail(Kind::unavailable, "not yet");
+    return connections < 3;
+  };
+  how.take = [&](const Event& one) {
+    log.push_back("event " + std::to_string(one.id));
+    return true;
+  };
+  how.lost = [&](const Error& why, std::chrono::milliseconds) { log.push_back("lost: " + why.message); };
+  how.gap = [](std::uint64_t, std::uint64_t) {};
+  how.anew = [] {};
+  how.wait = [](std::chrono::milliseconds) { return true; };
+  EXPECT_TRUE(follow(admin, how));
+  EXPECT_THAT(log, ElementsAre("begin", "lost: not yet", "begin", "event 5",
+                               "lost: the daemon ended the stream", "begin"));
+}
+
 TEST(Follow, EndsWhenTheDaemonRefusesForGood) {
   for (const unsigned status : {401U, 403U, 404U}) {
     LoopbackServer server(support::http_answer(status, R"({"error":{"code":"TUNNEL_011","message":"no"}})"));

@@ -313,6 +313,29 @@ TEST(Desk, ChangedSettingsAreToldToWhatIsOpen) {
   EXPECT_THAT(changed[0].note.body, HasSubstr("`breaker.reset` by `ops`"));
 }
 
+TEST(Desk, WhereANotePagesChangedSettingsAreNoNote) {
+  auto quiet = options();
+  quiet.tells_settings = false;
+  Desk desk(quiet);
+  tell(desk, 0, "breaker.opened", breaker("b1"));
+  EXPECT_EQ(told(tell(desk, 1, "config.changed", {{"keys", {"breaker.reset"}}, {"by", "ops"}})), "");
+}
+
+TEST(Desk, ALongNameIsTheSameProblemAfterARestart) {
+  std::string name;
+  for (int n = 0; n < 150; ++n) name += "\xC3\xA9";
+  for (const char* begin : {"", "x"}) {  // one of them would be cut inside a character
+    Desk before(options());
+    tell(before, 0, "upstream.lost", {{"upstream", begin + name}, {"why", "x"}});
+    std::map<std::string, std::string> file;
+    for (const auto& [record, value] : before.take_changes())
+      if (value) file[record] = *value;
+    auto after = Desk::restore(options(), file);
+    ASSERT_TRUE(after);
+    EXPECT_EQ(told(tell(*after, 1, "upstream.back", {{"upstream", begin + name}})), "resolve 1");
+  }
+}
+
 TEST(Desk, HourOldEventsAreJudgedByTheirOwnTimes) {
   Desk desk(options());
   const auto now = at(3600);
@@ -322,6 +345,78 @@ TEST(Desk, HourOldEventsAreJudgedByTheirOwnTimes) {
   EXPECT_EQ(told(back), "open 1, resolve 1") << "it was away for longer than its grace";
   EXPECT_EQ(told(desk.event(event(100, "agent.lost", laptop), now)), "");
   EXPECT_EQ(told(desk.event(event(120, "agent.connected", laptop), now)), "");
+}
+
+TEST(Desk, WhileEventsAreNotReadYetTheClockDecidesNothingOfThem) {
+  Desk desk(options());
+  const tunnelctl::daemon::Json laptop = {{"agent", "laptop"}, {"principal", "p1"}};
+  desk.behind(true);
+  EXPECT_EQ(told(desk.event(event(0, "agent.lost", laptop), at(3600))), "");
+  EXPECT_EQ(told(desk.tick(at(3600))), "");
+  EXPECT_EQ(told(desk.daemon(true, "", at(3601))), "");
+  EXPECT_EQ(told(desk.event(event(30, "agent.connected", laptop), at(3602))), "") << "it was soon back";
+  EXPECT_EQ(told(desk.event(event(40, "agent.lost", laptop), at(3602))), "");
+  EXPECT_EQ(told(desk.tick(at(3602))), "");
+  desk.behind(false);
+  EXPECT_EQ(told(desk.tick(at(3603))), "open 1");
+}
+
+TEST(Desk, ADaemonThatIsAwayIsSeenAlsoWhileEventsAreNotRead) {
+  Desk desk(options());
+  desk.behind(true);
+  desk.daemon(false, "connection refused", at(0));
+  EXPECT_EQ(told(desk.daemon(false, "connection refused", at(15))), "open 1");
+  desk.daemon(true, "", at(20));
+  EXPECT_EQ(told(desk.tick(at(22))), "resolve 1");
+}
+
+TEST(Desk, HowLongTheDaemonWasAwayWhileNobodyLookedIsNotKnown) {
+  Desk before(options());
+  before.daemon(false, "connection refused", at(0));
+  std::map<std::string, std::string> file;
+  for (const auto& [name, value] : before.take_changes())
+    if (value) file[name] = *value;
+  ASSERT_TRUE(file.contains("case/tunneld/edge-1:9090/daemon"));
+  auto after = Desk::restore(options(), file);
+  ASSERT_TRUE(after);
+  EXPECT_EQ(told(after->tick(at(60))), "");
+  EXPECT_FALSE(after->take_changes().at("case/tunneld/edge-1:9090/daemon"));
+  EXPECT_EQ(told(after->daemon(false, "connection refused", at(60))), "");
+  EXPECT_EQ(told(after->daemon(false, "connection refused", at(75))), "open 1") << "its grace begins anew";
+}
+
+TEST(Desk, AfterAGapTheListsSayWhatWasMissed) {
+  Desk desk(options());
+  const auto agent = [](const char* id) {
+    return tunnelctl::daemon::Json{{"agent", id}, {"principal", "p"}};
+  };
+  tell(desk, 0, "breaker.opened", breaker("b1", "api"));                 // 1
+  tell(desk, 0, "upstream.lost", {{"upstream", "home"}, {"why", "x"}});  // 2
+  tell(desk, 0, "agent.lost", agent("back"));
+  tell(desk, 0, "agent.connected", agent("gone"));
+  tell(desk, 0, "agent.connected", agent("here"));
+  ASSERT_EQ(told(desk.tick(at(60))), "open 3");
+  desk.gap();
+  Desk::Survey found;
+  found.breakers = {{.id = "b2",
+                     .state = "open",
+                     .upstream = "home",
+                     .service = "web",
+                     .principal = "p",
+                     .failures = 5,
+                     .opened_at = tunnelctl::times::text(at(70)),
+                     .last_errors = {"refused"}},
+                    {.id = "b1", .state = "closed", .upstream = "home", .service = "api"}};
+  found.agents = {{.id = "back", .principal = "p"}, {.id = "here", .principal = "p"}};
+  const auto all = desk.survey(found, at(80));
+  ASSERT_EQ(told(all), "open 4, resolve 1, resolve 3, note 2");
+  EXPECT_EQ(all[0].opening.title, "Circuit breaker open: web via home (edge-1:9090)");
+  EXPECT_EQ(all[0].opening.at, at(70));
+  EXPECT_THAT(all[3].note.body, HasSubstr("missing"));
+  const auto lost = desk.tick(at(140));
+  ASSERT_EQ(told(lost), "open 5");
+  EXPECT_EQ(lost[0].opening.title, "Agent lost: gone (edge-1:9090)");
+  EXPECT_EQ(told(tell(desk, 141, "breaker.closed", breaker("b2", "web"))), "resolve 4");
 }
 
 TEST(Desk, OfHistoryOnlyWhatLastsIsTold) {

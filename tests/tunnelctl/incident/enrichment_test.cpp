@@ -241,6 +241,17 @@ TEST_F(Enriched, NoNumberIsSaidAndNoProblem) {
   }
 }
 
+TEST_F(Enriched, ANumberFromBeforeItVanishedIsNotTheOneOfNow) {
+  ask({.name = "Agents", .expr = "x"});
+  metrics([](const auto&) {
+    auto ended = matrix({"3", "3", "3", "3"});
+    ended["data"]["result"][0]["values"].erase(3);
+    ended["data"]["result"][0]["values"].erase(2);
+    return ended;
+  });
+  EXPECT_THAT(text(), HasSubstr("- Agents: no data now, before 3 `██`\n"));
+}
+
 TEST_F(Enriched, ATableIsItsLargestRows) {
   ask({.kind = Kind::table, .name = "Errors by code", .expr = "y"});
   options_.max_rows = 2;

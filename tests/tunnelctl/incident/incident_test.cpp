@@ -72,7 +72,8 @@ TEST(DedupKey, OfATitleIsTheSameForTheSameWords) {
   EXPECT_EQ(dedup_key_of("The tunnel is down"), "manual:the-tunnel-is-down");
   EXPECT_EQ(dedup_key_of("  the TUNNEL -- is down! "), "manual:the-tunnel-is-down");
   EXPECT_NE(dedup_key_of("Tür"), dedup_key_of("Tor"));
-  EXPECT_EQ(dedup_key_of("!!"), "manual:");
+  EXPECT_NE(dedup_key_of("!!"), dedup_key_of("??")) << "without letters too";
+  EXPECT_EQ(dedup_key_of("!!"), dedup_key_of("!!"));
 }
 
 Incident sample() {

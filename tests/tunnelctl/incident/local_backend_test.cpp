@@ -44,8 +44,10 @@ class Local : public testing::Test {
     if (!made) throw std::runtime_error(made.error().message);
     return std::move(*made);
   }
-  std::unique_ptr<LocalBackend> with_grafana(const ScriptedApi& api) {
-    return backend({.grafana = tunnelctl::grafana::Connection{.url = api.url(), .timeout = 2s}});
+  std::unique_ptr<LocalBackend> with_grafana(const ScriptedApi& api,
+                                             std::chrono::milliseconds left_alone = 0ms) {
+    return backend({.grafana = tunnelctl::grafana::Connection{.url = api.url(), .timeout = 2s},
+                    .left_alone = left_alone});
   }
 
   TemporaryFolder folder_;
@@ -273,6 +275,42 @@ TEST_F(Local, IsKeptWhenGrafanaFailsAndDrawnOnceLater) {
   ASSERT_TRUE(local->resolve("inc-1", {.at = kStart + 60s}));
   EXPECT_EQ(warnings_.size(), 1U);
   EXPECT_THAT(api.lines().back(), "PATCH /api/annotations/9");
+}
+
+TEST_F(Local, LeavesAGrafanaThatFailedAloneForAWhile) {
+  const ScriptedApi api({{"/api/annotations", [](const ScriptedApi::Asked&) {
+                            return ScriptedApi::Says{503, R"({"message":"no"})"};
+                          }}});
+  auto local = with_grafana(api, 1h);
+  ASSERT_TRUE(local->open(opening()));
+  const auto asked = api.lines().size();
+  ASSERT_TRUE(local->resolve("inc-1", {.at = kStart + 60s}));
+  ASSERT_TRUE(local->open(opening("other")));
+  EXPECT_EQ(api.lines().size(), asked);
+  EXPECT_EQ(warnings_.size(), 1U);
+}
+
+TEST_F(Local, DrawsAnEndThatCouldNotBeDrawnWithTheNextIncident) {
+  unsigned status = 200;
+  std::vector<std::string> ends;
+  const ScriptedApi api({{"/api/annotations",
+                          [](const ScriptedApi::Asked&) {
+                            return ScriptedApi::Says{200, R"({"id":42,"message":"Annotation added"})"};
+                          }},
+                         {"/api/annotations/42", [&](const ScriptedApi::Asked& asked) {
+                            ends.push_back(asked.body);
+                            return ScriptedApi::Says{status, R"({"message":"x"})"};
+                          }}});
+  auto local = with_grafana(api);
+  ASSERT_TRUE(local->open(opening()));
+  status = 400;
+  ASSERT_TRUE(local->resolve("inc-1", {.at = kStart + 60s}));
+  ASSERT_EQ(warnings_.size(), 1U);
+  status = 200;
+  ASSERT_TRUE(local->open(opening("other", kStart + 2h)));
+  ASSERT_TRUE(local->open(opening("third", kStart + 3h)));
+  EXPECT_THAT(ends, ElementsAre(HasSubstr("1770000060000"), HasSubstr("1770000060000")));
+  EXPECT_EQ(warnings_.size(), 1U);
 }
 
 TEST_F(Local, DoesNotWaitLongForAGrafanaThatIsSilent) {

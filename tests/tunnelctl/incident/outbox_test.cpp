@@ -43,7 +43,7 @@ class OutboxTest : public testing::Test {
       const auto parcel = outbox.next(now);
       EXPECT_TRUE(parcel) << parcel.error().message;
       if (!parcel || !*parcel) return done;
-      const auto delivery = deliver(backend, **parcel);
+      const auto delivery = deliver(backend, **parcel, now);
       done.push_back(std::string(name_of((*parcel)->kind)) + " " + std::string(name_of(delivery.what)));
       Result<void> marked;
       switch (delivery.what) {
@@ -87,7 +87,7 @@ TEST_F(OutboxTest, ADeadBackendDelaysAndNeitherLosesNorDoubles) {
   EXPECT_THAT(deliver_all(outbox, at(2)), ElementsAre("open again"));
   EXPECT_THAT(deliver_all(outbox, at(2)), ElementsAre())
       << "nothing comes before it, and not before its time";
-  EXPECT_EQ(*outbox.next_due(), at(3));
+  EXPECT_EQ(*outbox.next_due(at(2)), at(3));
   EXPECT_THAT(deliver_all(outbox, at(3)), ElementsAre("open again"));
   EXPECT_THAT(deliver_all(outbox, at(4)), ElementsAre("open again")) << "made, but the answer was lost";
   EXPECT_THAT(deliver_all(outbox, at(5)), ElementsAre("open done", "resolve done"));
@@ -124,7 +124,7 @@ TEST_F(OutboxTest, AKillAtAnyStepLeavesOneIncidentWithEachNoteOnce) {
           finished = true;
           break;
         }
-        const auto delivery = deliver(service, **parcel);
+        const auto delivery = deliver(service, **parcel, at(10));
         if (killed()) break;
         ASSERT_TRUE(outbox.delivered(**parcel, delivery.incident, delivery.url, at(10)));
       }
@@ -196,6 +196,105 @@ TEST_F(OutboxTest, TheSameIncidentIsReopenedWhereThatIsPossible) {
   EXPECT_EQ(incidents[0].status, Status::active);
 }
 
+TEST_F(OutboxTest, WhatFailsAgainDoesNotOvertakeItsEarlierEnd) {
+  auto options = DeskOptions{};
+  options.reopens = false;  // so that the second time is an incident of its own, with the same key
+  auto outbox = open();
+  Desk desk(options);
+  story(outbox, desk, true);
+  const auto opened = *outbox.next(at(2));
+  ASSERT_TRUE(opened && outbox.delivered(*opened, deliver(backend, *opened, at(2)).incident, "", at(2)));
+  backend.fail_next(Error::Kind::unavailable);
+  EXPECT_THAT(deliver_all(outbox, at(2)), ElementsAre("resolve again"));
+  ASSERT_TRUE(outbox.commit(desk.take_changes(),
+                            desk.event(event(2.5, "breaker.opened", breaker("b1")), at(2.5)), at(2.5)));
+  EXPECT_THAT(deliver_all(outbox, at(2.5)), ElementsAre()) << "it would be merged into what is open still";
+  EXPECT_THAT(deliver_all(outbox, at(3)), ElementsAre("resolve done", "open done", "note done"));
+  const auto incidents = backend.incidents();
+  ASSERT_EQ(incidents.size(), 2u);
+  EXPECT_EQ(incidents[0].status, Status::resolved);
+  EXPECT_EQ(incidents[1].status, Status::active);
+}
+
+TEST_F(OutboxTest, WhatIsNotShownYetIsToldLater) {
+  auto outbox = open();
+  Desk desk({});
+  story(outbox, desk, false);
+  deliver_all(outbox, at(1));
+  ASSERT_TRUE(*outbox.explain(1, Note{.key = "context", .at = at(2), .body = "why"}, at(2)));
+  ASSERT_TRUE(outbox.commit(desk.take_changes(), desk.event(event(3, "breaker.closed", breaker("b1")), at(3)),
+                            at(3)));
+  backend.fail_next(Error::Kind::not_found, false, 2);
+  EXPECT_THAT(deliver_all(outbox, at(4)), ElementsAre("note again"));
+  EXPECT_THAT(deliver_all(outbox, at(303)), ElementsAre("note parked")) << "later a person must look";
+  EXPECT_THAT(deliver_all(outbox, at(304)), ElementsAre("note done", "resolve done"));
+}
+
+TEST_F(OutboxTest, WhatIsNotFoundIsGivenUpAfterADayOrForTheNextOne) {
+  auto outbox = open();
+  Desk desk({});
+  story(outbox, desk, true);
+  const auto opened = *outbox.next(at(2));
+  ASSERT_TRUE(opened && outbox.delivered(*opened, "gone", "", at(2)));
+  EXPECT_THAT(deliver_all(outbox, at(302)), ElementsAre("resolve parked"));
+  EXPECT_THAT(deliver_all(outbox, at(86'400)), ElementsAre("resolve parked"));
+  EXPECT_THAT(deliver_all(outbox, at(86'402)), ElementsAre("resolve refused"));
+
+  story(outbox, desk, true, "web");
+  const auto other = *outbox.next(at(2));
+  ASSERT_TRUE(other && outbox.delivered(*other, "gone too", "", at(2)));
+  const auto resolve = *outbox.next(at(2));
+  ASSERT_TRUE(resolve && outbox.try_again(*resolve, {Error::Kind::not_found, "x"}, at(500), true));
+  EXPECT_THAT(deliver_all(outbox, at(3)), ElementsAre());
+  ASSERT_TRUE(outbox.commit(desk.take_changes(),
+                            desk.event(event(4, "breaker.opened", breaker("b1", "web")), at(4)), at(4)));
+  EXPECT_THAT(deliver_all(outbox, at(4)), ElementsAre("resolve refused", "reopen done", "note done"))
+      << "nothing that cannot be ended keeps the next from being opened";
+  ASSERT_FALSE(backend.incidents().empty());
+  EXPECT_EQ(backend.incidents().back().status, Status::active);
+}
+
+TEST_F(OutboxTest, ANotesBackendIsToldWhatItIsOf) {
+  struct Forgetful : support::MemoryBackend {
+    void knows(const std::string& id, const Opening& opening) override {
+      known.push_back(id + " " + opening.title);
+    }
+    std::vector<std::string> known{};
+  } service;
+  auto outbox = open();
+  Desk desk({});
+  story(outbox, desk, false);
+  const auto opened = *outbox.next(at(2));
+  ASSERT_TRUE(opened && outbox.delivered(*opened, deliver(service, *opened, at(2)).incident, "", at(2)));
+  ASSERT_TRUE(*outbox.explain(1, Note{.key = "context", .at = at(2), .body = "why"}, at(2)));
+  const auto noted = *outbox.next(at(2));
+  ASSERT_TRUE(noted);
+  EXPECT_EQ(deliver(service, *noted, at(2)).what, Delivery::What::done);
+  EXPECT_THAT(service.known, ElementsAre("m-1 Circuit breaker open: api via home (tunneld)"));
+}
+
+TEST_F(OutboxTest, AClockThatWasSetBackDelaysNothing) {
+  auto outbox = open();
+  Desk desk({});
+  story(outbox, desk, false);
+  backend.fail_next(Error::Kind::unavailable);
+  deliver_all(outbox, at(3600));
+  EXPECT_EQ(*outbox.next_due(at(3600)), at(3601));
+  EXPECT_EQ(*outbox.next_due(at(2)), Time());
+  EXPECT_THAT(deliver_all(outbox, at(2)), ElementsAre("open done"));
+}
+
+TEST_F(OutboxTest, WhatBeganLongAgoIsExplainedWhenItWasDecidedOnNow) {
+  auto outbox = open();
+  Desk desk({});
+  ASSERT_TRUE(
+      outbox.commit({}, desk.event(event(0, "breaker.opened", breaker("b1")), at(90'000)), at(90'000)));
+  const auto wanted = outbox.unexplained();
+  ASSERT_TRUE(wanted && *wanted);
+  EXPECT_EQ((*wanted)->subject.at, at(0));
+  EXPECT_EQ((*wanted)->made, at(90'000));
+}
+
 TEST_F(OutboxTest, AnIncidentIsExplainedOnceAndNotAfterItsEnd) {
   auto outbox = open();
   Desk desk({});
@@ -229,7 +328,9 @@ TEST_F(OutboxTest, AFullOutboxTakesNothingMoreAndForgetsNothing) {
   EXPECT_THAT(refused.error().message, HasSubstr("2 calls wait"));
   EXPECT_FALSE(outbox.records()->contains("cursor")) << "all or nothing";
   EXPECT_TRUE(outbox.commit({{"cursor", "7"}}, {}, at(5)));
+  EXPECT_FALSE(outbox.writable(at(5)));
   deliver_all(outbox, at(5));
+  EXPECT_TRUE(outbox.writable(at(5)));
   EXPECT_TRUE(outbox.commit({}, intents, at(5)));
 }
 

@@ -92,6 +92,16 @@ TEST(Timeline, IsInTheOrderOfTimeAndTellsWhatCameBefore) {
   EXPECT_LT(text.find("| -5s | deploy |"), text.find("| 9s | later |"));
 }
 
+TEST(Timeline, TheFirstAnswerIsAPersonsAndNoProgramsNote) {
+  auto watched = incident();
+  watched.notes = {{.key = "opened", .at = kBegan + 1s, .body = "api fails", .kind = "opened"},
+                   {.at = kBegan + 1s, .body = "", .kind = "incidentCreated"},
+                   {.key = "context", .at = kBegan + 4s, .body = "**What**: many"}};
+  EXPECT_THAT(timeline(watched, kBegan), HasSubstr("behind the opening | not known |\n"));
+  watched.notes.push_back({.at = kBegan + 90s, .body = "looking at it", .author = "ann"});
+  EXPECT_THAT(timeline(watched, kBegan), HasSubstr("behind the opening | 1m 30s |\n"));
+}
+
 TEST(Timeline, WhatOthersWroteBreaksNeitherTableNorPage) {
   auto hostile = incident();
   hostile.title = "a | b\n# c @all";
