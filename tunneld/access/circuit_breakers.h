@@ -83,7 +83,7 @@ class CircuitBreakers {
     BreakerState state = BreakerState::closed;
     unsigned failures_in_a_row = 0;
     unsigned successes_in_a_row = 0;  // of probes: while it is half-open, and those that closed it
-    Time opened_at{};  // the first opening since it was closed
+    Time opened_at{};                 // the first opening since it was closed
     Time next_probe{};
     std::uint64_t refused = 0;             // requests turned away since it opened
     std::vector<std::string> last_errors;  // the last five, "TUNNEL_001: why", oldest first; 200 bytes each

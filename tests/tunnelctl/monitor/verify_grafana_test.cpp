@@ -76,8 +76,7 @@ TEST(VerifyThroughGrafana, AsksEverythingAndWritesNothing) {
 
 TEST(VerifyThroughGrafana, SendsTheTimesAsTextAndTheQueryAsThePanelWantsIt) {
   const ScriptedApi api(grafana_api());
-  verify_through_grafana(api, small_pack(),
-                         {.from = "1000", .to = "4600", .parallel = 1, .rules = false});
+  verify_through_grafana(api, small_pack(), {.from = "1000", .to = "4600", .parallel = 1, .rules = false});
   std::vector<Json> bodies;
   for (const auto& seen : api.server().seen())
     if (seen.head.starts_with("POST")) bodies.push_back(Json::parse(seen.body));
