@@ -434,7 +434,7 @@ def test_tail_goes_on_through_grafana_and_ends_when_it_may_not(loki, grafana, ne
     ctl = viewer(grafana, new_directory("tunnelctl"))
     with Tail(ctl, '{app="api"}') as tail:
         tail.looks_again(loki)
-        loki.script({"path": "query_range", "status": 503, "body": "Service Unavailable", "count": 8})
+        loki.script({"path": "query_range", "status": 503, "body": "Service Unavailable", "count": 2})
         tail.wait_for(lambda: "again in" in tail.said(), "word of the loss")
         loki.push(API, ["through"])
         tail.shows("through")

@@ -242,6 +242,10 @@ void bind_incident(config::Schema& schema, IncidentSettings& settings) {
              {.help = "tunneld may be away, or not ready, that long.", .example = "30s", .range = any_time});
   schema.add("incident.watch.overload_grace", &watch.overload_grace,
              {.help = "Overload may last that long.", .example = "1m", .range = any_time});
+  schema.add("incident.watch.look_again", &watch.look_again,
+             {.help = "After that long the context of what still lasts is told once more; 0: never.",
+              .example = "5m",
+              .range = any_time});
   schema.add("incident.watch.labels", &watch.labels,
              {.help = "Labels of every incident that it opens.", .example = "[env=prod]"});
   bind_enrichment(schema, settings);

@@ -50,6 +50,7 @@ struct IncidentSettings {
     std::chrono::milliseconds agent_grace{std::chrono::seconds(60)};
     std::chrono::milliseconds daemon_grace{std::chrono::seconds(15)};
     std::chrono::milliseconds overload_grace{std::chrono::seconds(30)};
+    std::chrono::milliseconds look_again{std::chrono::minutes(2)};
     std::vector<std::string> labels{};
   } watch{};
   /// What an incident is explained with; see docs/enrichment.md.

@@ -31,7 +31,7 @@ struct IncidentWatch {
   bool no_context = false;
   std::string listen{};
   std::filesystem::path token_file{}, grafana_secret_file{}, certificate{}, key{}, state_dir{};
-  std::string quiet{}, flap_window{}, agent_grace{}, daemon_grace{}, overload_grace{};
+  std::string quiet{}, flap_window{}, agent_grace{}, daemon_grace{}, overload_grace{}, look_again{};
   std::string name{};
   std::string room_prefix{"incident"};
   std::vector<std::string> labels{};
@@ -302,9 +302,12 @@ Result<ExitStatus> run(const IncidentWatch& options, Session& session) {
   const std::string chosen = flags.backend, chosen_why = backend.why();
   desk->reopens = chosen != "pagerduty";
   // There a note is another trigger, which pages when the incident was resolved by hand meanwhile.
-  desk->tells_settings = chosen != "pagerduty" ||
-                         session.variable("TUNNELCTL_INCIDENT_PAGERDUTY_API_TOKEN") != nullptr ||
-                         !settings->pagerduty.api_token_file.empty();
+  const bool notes_page = chosen == "pagerduty" &&
+                          session.variable("TUNNELCTL_INCIDENT_PAGERDUTY_API_TOKEN") == nullptr &&
+                          settings->pagerduty.api_token_file.empty();
+  desk->tells_settings = !notes_page;
+  const auto look_again = time_of(options.look_again, "--look-again", settings->watch.look_again);
+  if (!look_again) return tl::unexpected(look_again.error());
 
   if (auto log = start_log(session); !log) return tl::unexpected(log.error());
   const Log log_end;
@@ -319,6 +322,7 @@ Result<ExitStatus> run(const IncidentWatch& options, Session& session) {
   incident::WatchOptions how;
   how.follow = !options.no_events;
   how.receiver = std::move(*receiver);
+  how.look_again_after = notes_page ? std::chrono::milliseconds(0) : *look_again;
   how.probe_every =
       std::min(how.probe_every, std::max(desk->daemon_grace / 3, std::chrono::milliseconds(200)));
   const auto manager = systemd::ServiceManager::from_environment();
@@ -328,12 +332,14 @@ Result<ExitStatus> run(const IncidentWatch& options, Session& session) {
   parts.manager = &manager;
   parts.admin = [&](std::stop_token stop) { return daemon::Admin::make(*connection, std::move(stop)); };
   if (!options.no_context)
-    parts.enrich = [&](const incident::Subject& subject, std::stop_token stop) {
+    parts.enrich = [&](const incident::Subject& subject, bool again, std::stop_token stop) {
       const auto own = [&] {
         const std::lock_guard lock(sharing);
         return std::make_unique<Session>(session);
       }();
-      return enriched(subject, *questions, *own, std::move(stop));
+      auto asked = *questions;
+      asked.runbook = !again;  // it has not changed
+      return enriched(subject, asked, *own, std::move(stop));
     };
   parts.started = [&](unsigned short port) {
     logging::info("incident", "watching",
@@ -389,6 +395,9 @@ void add_incident_watch(CLI::App& group, Chosen& chosen) {
   verb.add_option("--daemon-grace", options->daemon_grace, "tunneld may be away that long; default: 15s")
       ->type_name("TIME");
   verb.add_option("--overload-grace", options->overload_grace, "overload may last that long; default: 30s")
+      ->type_name("TIME");
+  verb.add_option("--look-again", options->look_again,
+                  "tell the context of what still lasts once more after that long, 0: never; default: 2m")
       ->type_name("TIME");
   verb.add_option("--name", options->name,
                   "what this tunneld is called in incidents; default: its host and port")

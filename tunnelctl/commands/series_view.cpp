@@ -136,6 +136,11 @@ std::string last_of(const Series& series) {
   return series.histograms > 0 ? "histogram" : "-";
 }
 
+std::string last_in_short(const Series& series) {
+  if (series.samples.empty() || !std::isfinite(series.samples.back().value)) return last_of(series);
+  return terminal::compact(series.samples.back().value);
+}
+
 void print_summaries(const Data& data, const std::vector<std::vector<double>>& values,
                      const prometheus::Range& range, const std::vector<std::string>& marks,
                      Session& session) {
@@ -150,7 +155,7 @@ void print_summaries(const Data& data, const std::vector<std::vector<double>>& v
     if (!marks.empty()) row.push_back(marks[i]);
     row.insert(row.end(), {terminal::sparkline(values[i], kSpark, glyphs(session)), number(about.low),
                            number(about.sum / static_cast<double>(std::max<std::size_t>(about.count, 1))),
-                           number(about.high), last_of(data.series[i]) + (over ? "*" : ""),
+                           number(about.high), last_in_short(data.series[i]) + (over ? "*" : ""),
                            series_name(data.series[i].labels)});
     rows.push_back(std::move(row));
   }

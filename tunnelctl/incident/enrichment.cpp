@@ -385,7 +385,8 @@ Enrichment Enriching::run(const std::stop_token& stop) {
   for (auto& part : parts_) sections.push_back(std::move(part));
   sections.push_back(changes());
   sections.push_back(places());
-  for (auto& part : runbook()) sections.push_back(std::move(part));
+  if (options_.runbook)
+    for (auto& part : runbook()) sections.push_back(std::move(part));
   sections.push_back(unknown());
   Enrichment result;
   result.markdown = markdown::note(std::move(sections), options_.max_bytes);

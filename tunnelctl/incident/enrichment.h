@@ -94,6 +94,7 @@ struct EnrichmentOptions {
   std::size_t max_rows = 8;           // of a table
   std::size_t max_bytes = 16 * 1024;  // of the whole note
   bool redact_addresses = false;
+  bool runbook = true;        // an excerpt of it
   std::string runbook_url{};  // what the runbook's file name is put behind; empty: the excerpt alone
   std::optional<Time> now{};  // the clock's time if unset
 };

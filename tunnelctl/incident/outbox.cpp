@@ -14,6 +14,7 @@ const std::vector<std::string> kSchemas = {
     "CREATE TABLE incidents(episode INTEGER PRIMARY KEY, key TEXT NOT NULL, opening TEXT NOT NULL, subject "
     "TEXT NOT NULL,"
     " id TEXT NOT NULL DEFAULT '', url TEXT NOT NULL DEFAULT '', status TEXT NOT NULL DEFAULT 'active',"
+    // explained: how many contexts it was given, 2 for no more.
     " explained INTEGER NOT NULL DEFAULT 0, changed INTEGER NOT NULL);"
     "CREATE TABLE outbox(number INTEGER PRIMARY KEY AUTOINCREMENT, episode INTEGER NOT NULL,"
     " key TEXT NOT NULL, kind TEXT NOT NULL, note TEXT NOT NULL, at INTEGER NOT NULL, made INTEGER NOT NULL,"
@@ -199,29 +200,31 @@ Result<void> Outbox::hurry() {
   return database_.run("UPDATE outbox SET due = 0, parked = 0 WHERE state = 'waiting'");
 }
 
-Result<std::optional<Outbox::Unexplained>> Outbox::unexplained() {
+Result<std::optional<Outbox::Unexplained>> Outbox::unexplained(std::optional<Time> again) {
   const auto rows = database_.rows(
-      "SELECT episode, subject, changed FROM incidents WHERE explained = 0 AND status = 'active' ORDER BY "
-      "episode"
-      " LIMIT 1");
+      "SELECT episode, subject, changed, explained FROM incidents WHERE status = 'active'"
+      " AND (explained = 0 OR (explained = 1 AND changed <= ?1)) ORDER BY explained, episode LIMIT 1",
+      {ms_of(again.value_or(Time::min()))});
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty()) return std::optional<Unexplained>();
   auto subject = subject_of(rows->front().text(1));
   if (!subject) return tl::unexpected(subject.error());
-  return std::optional(
-      Unexplained{rows->front().number(0), std::move(*subject), time_of(rows->front().number(2))});
+  return std::optional(Unexplained{.episode = rows->front().number(0),
+                                   .subject = std::move(*subject),
+                                   .made = time_of(rows->front().number(2)),
+                                   .again = rows->front().number(3) != 0});
 }
 
-Result<bool> Outbox::explain(std::int64_t episode, const std::optional<Note>& note, Time now) {
+Result<bool> Outbox::explain(const Unexplained& incident, const std::optional<Note>& note, Time now) {
   bool added = false;
   const auto done = database_.transaction([&]() -> Result<void> {
     auto marked = database_.run(
-        "UPDATE incidents SET explained = 1 WHERE episode = ?1 AND explained = 0 AND status = 'active'",
-        {episode});
+        "UPDATE incidents SET explained = ?2 WHERE episode = ?1 AND explained < ?2 AND status = 'active'",
+        {incident.episode, incident.again || !note ? 2 : 1});
     if (!marked) return marked;
     added = database_.changed() > 0 && note.has_value();
     if (!added) return {};
-    Intent intent{.kind = Intent::Kind::note, .episode = episode, .at = now};
+    Intent intent{.kind = Intent::Kind::note, .episode = incident.episode, .at = now};
     intent.note = *note;
     return add(intent, now);
   });

@@ -62,16 +62,18 @@ class Outbox {
   /// All that waits is due now: somebody started anew, perhaps with other settings.
   Result<void> hurry();
 
-  /// The oldest incident that nobody has explained yet.
+  /// An active incident that has no context yet, or whose context is old enough for a second look.
   struct Unexplained {
     std::int64_t episode = 0;
     Subject subject{};
-    Time made{};  // decided on, however long ago it began
+    Time made{};         // decided on, however long ago it began
+    bool again = false;  // it has one
   };
-  Result<std::optional<Unexplained>> unexplained();
+  /// Whoever has none comes first, then the oldest; a second look is due for those made by `again`.
+  Result<std::optional<Unexplained>> unexplained(std::optional<Time> again);
   /// Adds the note, unless the incident is resolved already (false): then a note could open it again.
-  /// Without a note the incident just counts as explained.
-  Result<bool> explain(std::int64_t episode, const std::optional<Note>& note, Time now);
+  /// Without a note the incident just counts as explained, for good.
+  Result<bool> explain(const Unexplained& incident, const std::optional<Note>& note, Time now);
 
   struct Depth {
     std::uint64_t waiting = 0, parked = 0, given_up = 0;

@@ -244,40 +244,41 @@ void explain_all(WatchCore& core, const WatchOptions& options, const WatchParts&
                  const std::stop_token& stop) {
   Pause pause;
   // What was found out is kept until it is written down: finding it out asks many.
-  const auto written = [&](std::int64_t episode, const std::optional<Note>& note) {
+  const auto written = [&](const Outbox::Unexplained& incident, const std::optional<Note>& note) {
     std::string said;
     while (!stop.stop_requested()) {
-      const auto done = core.explain(episode, note);
+      const auto done = core.explain(incident, note);
       if (done) return;
       if (said != done.error().message)
         logging::warn(kComponent, "the context cannot be written down, and is tried again",
-                      {{"incident", episode}, {"why", done.error().message}});
+                      {{"incident", incident.episode}, {"why", done.error().message}});
       said = done.error().message;
       pause.wait(kUnwritten, stop);
     }
   };
   while (!stop.stop_requested()) {
-    const auto incident = core.unexplained(stop);
+    const auto incident = core.unexplained(options.look_again_after, stop);
     if (!incident) continue;
     const bool late = parts.now() - incident->made > options.explain_within;
-    if (late && parts.enrich)
+    if (late && parts.enrich && !incident->again)
       logging::info(kComponent, "not explained: it was opened too long ago",
                     {{"incident", incident->episode}, {"title", incident->subject.title}});
     if (late || !parts.enrich) {
-      written(incident->episode, std::nullopt);
+      written(*incident, std::nullopt);
       continue;
     }
-    const auto context = parts.enrich(incident->subject, stop);
+    const auto context = parts.enrich(incident->subject, incident->again, stop);
     if (stop.stop_requested()) return;  // it may be cut short; the next start asks again
     for (const auto& problem : context.problems)
       logging::warn(kComponent, "not found out for the context",
                     {{"incident", incident->episode}, {"what", http::one_line(problem)}});
     Note note;
     // Of one episode: a service may know the key of the incident before.
-    note.key = "context-" + std::to_string(incident->subject.at.time_since_epoch().count());
+    note.key = "context-" + std::to_string(incident->subject.at.time_since_epoch().count()) +
+               (incident->again ? "-again" : "");
     note.at = parts.now();
     note.body = context.markdown;
-    written(incident->episode, note);
+    written(*incident, note);
   }
 }
 

@@ -23,6 +23,9 @@ struct WatchOptions {
   std::optional<ReceiverOptions> receiver{};
   /// Incidents that were opened longer ago are not explained any more: their context is gone.
   std::chrono::milliseconds explain_within{std::chrono::hours(1)};
+  /// After that long the context of what still lasts is told once more: of the moment in which a breaker
+  /// opens Prometheus may not have a single sample yet. 0: never.
+  std::chrono::milliseconds look_again_after{std::chrono::minutes(2)};
 };
 
 struct WatchParts {
@@ -30,7 +33,7 @@ struct WatchParts {
   /// Who to ask about tunneld, made anew after a refusal: a token file may have been renewed.
   std::function<Result<daemon::Admin>(std::stop_token stop)> admin{};
   /// Unset: incidents get no context. Called in a thread of its own.
-  std::function<Enrichment(const Subject& subject, std::stop_token stop)> enrich{};
+  std::function<Enrichment(const Subject& subject, bool again, std::stop_token stop)> enrich{};
   std::function<Time()> now{};
   /// Told once, when everything runs; `port` of the receiver, 0 without one.
   std::function<void(unsigned short port)> started{};

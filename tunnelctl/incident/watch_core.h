@@ -69,9 +69,10 @@ class WatchCore {
   /// The next one that is due, or nothing after a while or a stop.
   std::optional<Parcel> next(const std::stop_token& stop);
   void delivered(const Parcel& parcel, Delivery delivery, const std::stop_token& stop);
-  std::optional<Outbox::Unexplained> unexplained(const std::stop_token& stop);
+  std::optional<Outbox::Unexplained> unexplained(std::chrono::milliseconds again_after,
+                                                 const std::stop_token& stop);
   /// `note` nullopt: there is nothing to say.
-  Result<void> explain(std::int64_t episode, const std::optional<Note>& note);
+  Result<void> explain(const Outbox::Unexplained& incident, const std::optional<Note>& note);
 
   // How it does.
 

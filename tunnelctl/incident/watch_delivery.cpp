@@ -114,21 +114,26 @@ void WatchCore::delivered(const Parcel& parcel, Delivery delivery, const std::st
   }
 }
 
-std::optional<Outbox::Unexplained> WatchCore::unexplained(const std::stop_token& stop) {
+std::optional<Outbox::Unexplained> WatchCore::unexplained(std::chrono::milliseconds again_after,
+                                                          const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  auto found = outbox_.unexplained();
+  std::optional<Time> again;
+  if (again_after.count() > 0) again = options_.now() - again_after;
+  auto found = outbox_.unexplained(again);
   if (found && *found) return std::move(**found);
   wait(lock, stop, kLook);
   return std::nullopt;
 }
 
-Result<void> WatchCore::explain(std::int64_t episode, const std::optional<Note>& note) {
+Result<void> WatchCore::explain(const Outbox::Unexplained& incident, const std::optional<Note>& note) {
   const std::lock_guard lock(mutex_);
-  const auto added = outbox_.explain(episode, note, options_.now());
+  const auto added = outbox_.explain(incident, note, options_.now());
   if (!added) return tl::unexpected(added.error());
   if (!*added) return {};
   ++counters_.explained;
-  logging::info(kComponent, "to do: note", {{"incident", episode}, {"text", "its context"}});
+  logging::info(
+      kComponent, "to do: note",
+      {{"incident", incident.episode}, {"text", incident.again ? "its context, again" : "its context"}});
   call();
   return {};
 }

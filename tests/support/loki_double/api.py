@@ -63,8 +63,7 @@ def _timestamp(text, default, name=""):
         return int(text) * (SECOND if len(text) <= 10 else 1)
     if (moment := _rfc3339(text)) is not None:
         return moment
-    why = f'parsing time {json.dumps(text)} as "2006-01-02T15:04:05.999999999Z07:00": cannot parse ' \
-          f'{json.dumps(text)} as "2006"'
+    why = f'strconv.ParseInt: parsing {json.dumps(text)}: invalid syntax'
     raise Refused(400, f"could not parse '{name}' parameter: {why}" if name else why)
 
 

@@ -221,7 +221,8 @@ TEST_F(OutboxTest, WhatIsNotShownYetIsToldLater) {
   Desk desk({});
   story(outbox, desk, false);
   deliver_all(outbox, at(1));
-  ASSERT_TRUE(*outbox.explain(1, Note{.key = "context", .at = at(2), .body = "why"}, at(2)));
+  ASSERT_TRUE(*outbox.explain(Outbox::Unexplained{.episode = 1},
+                              Note{.key = "context", .at = at(2), .body = "why"}, at(2)));
   ASSERT_TRUE(outbox.commit(desk.take_changes(), desk.event(event(3, "breaker.closed", breaker("b1")), at(3)),
                             at(3)));
   backend.fail_next(Error::Kind::not_found, false, 2);
@@ -266,7 +267,8 @@ TEST_F(OutboxTest, ANotesBackendIsToldWhatItIsOf) {
   story(outbox, desk, false);
   const auto opened = *outbox.next(at(2));
   ASSERT_TRUE(opened && outbox.delivered(*opened, deliver(service, *opened, at(2)).incident, "", at(2)));
-  ASSERT_TRUE(*outbox.explain(1, Note{.key = "context", .at = at(2), .body = "why"}, at(2)));
+  ASSERT_TRUE(*outbox.explain(Outbox::Unexplained{.episode = 1},
+                              Note{.key = "context", .at = at(2), .body = "why"}, at(2)));
   const auto noted = *outbox.next(at(2));
   ASSERT_TRUE(noted);
   EXPECT_EQ(deliver(service, *noted, at(2)).what, Delivery::What::done);
@@ -289,7 +291,7 @@ TEST_F(OutboxTest, WhatBeganLongAgoIsExplainedWhenItWasDecidedOnNow) {
   Desk desk({});
   ASSERT_TRUE(
       outbox.commit({}, desk.event(event(0, "breaker.opened", breaker("b1")), at(90'000)), at(90'000)));
-  const auto wanted = outbox.unexplained();
+  const auto wanted = outbox.unexplained(std::nullopt);
   ASSERT_TRUE(wanted && *wanted);
   EXPECT_EQ((*wanted)->subject.at, at(0));
   EXPECT_EQ((*wanted)->made, at(90'000));
@@ -299,22 +301,50 @@ TEST_F(OutboxTest, AnIncidentIsExplainedOnceAndNotAfterItsEnd) {
   auto outbox = open();
   Desk desk({});
   story(outbox, desk, false, "api");
-  const auto wanted = outbox.unexplained();
+  const auto wanted = outbox.unexplained(std::nullopt);
   ASSERT_TRUE(wanted && *wanted);
   EXPECT_EQ((*wanted)->subject.kind, "breaker");
   EXPECT_EQ((*wanted)->subject.facts["failures"], 5);
   const Note context{.key = "context", .at = at(2), .body = "why"};
-  EXPECT_TRUE(*outbox.explain(1, context, at(2)));
-  EXPECT_FALSE(*outbox.explain(1, context, at(2)));
-  EXPECT_FALSE(outbox.unexplained()->has_value());
+  EXPECT_TRUE(*outbox.explain(**wanted, context, at(2)));
+  EXPECT_FALSE(*outbox.explain(**wanted, context, at(2)));
+  EXPECT_FALSE(outbox.unexplained(std::nullopt)->has_value());
   EXPECT_THAT(deliver_all(outbox, at(2)), ElementsAre("open done", "note done"));
 
   story(outbox, desk, false, "web");
-  ASSERT_TRUE(outbox.unexplained()->has_value());
+  const auto second = outbox.unexplained(std::nullopt);
+  ASSERT_TRUE(second && *second);
   ASSERT_TRUE(outbox.commit(desk.take_changes(),
                             desk.event(event(3, "breaker.closed", breaker("b1", "web")), at(3)), at(3)));
-  EXPECT_FALSE(*outbox.explain(2, context, at(4))) << "a note might open it again";
-  EXPECT_FALSE(outbox.unexplained()->has_value());
+  EXPECT_FALSE(*outbox.explain(**second, context, at(4))) << "a note might open it again";
+  EXPECT_FALSE(outbox.unexplained(std::nullopt)->has_value());
+}
+
+TEST_F(OutboxTest, WhatLastsIsLookedAtOnceMore) {
+  auto outbox = open();
+  Desk desk({});
+  story(outbox, desk, false, "api");
+  const auto first = outbox.unexplained(at(-1));
+  ASSERT_TRUE(first && *first);
+  EXPECT_FALSE((*first)->again);
+  EXPECT_TRUE(*outbox.explain(**first, Note{.key = "context", .at = at(2), .body = "nothing yet"}, at(2)));
+  EXPECT_FALSE(outbox.unexplained((*first)->made - std::chrono::milliseconds(1))->has_value()) << "too early";
+  const auto again = outbox.unexplained((*first)->made);
+  ASSERT_TRUE(again && *again);
+  EXPECT_TRUE((*again)->again);
+  EXPECT_TRUE(*outbox.explain(**again, Note{.key = "context-again", .at = at(120), .body = "much"}, at(120)));
+  EXPECT_FALSE(outbox.unexplained(at(9'999))->has_value()) << "twice is enough";
+  EXPECT_THAT(deliver_all(outbox, at(121)), ElementsAre("open done", "note done", "note done"));
+}
+
+TEST_F(OutboxTest, WhatHasNothingToSayIsNotLookedAtAgain) {
+  auto outbox = open();
+  Desk desk({});
+  story(outbox, desk, false, "api");
+  const auto first = outbox.unexplained(std::nullopt);
+  ASSERT_TRUE(first && *first);
+  EXPECT_FALSE(*outbox.explain(**first, std::nullopt, at(2)));
+  EXPECT_FALSE(outbox.unexplained(at(9'999))->has_value());
 }
 
 TEST_F(OutboxTest, AFullOutboxTakesNothingMoreAndForgetsNothing) {

@@ -301,7 +301,7 @@ TEST(WatchCore, AContextThatCannotBeWrittenIsNotSoughtAgain) {
   WatchParts parts;
   parts.backend = &backend;
   parts.now = [] { return at(100); };
-  parts.enrich = [&](const Subject&, std::stop_token) {
+  parts.enrich = [&](const Subject&, bool, std::stop_token) {
     ++sought;
     return Enrichment{.markdown = "why"};
   };
@@ -414,7 +414,7 @@ TEST(Watch, AnAlertBecomesAnIncidentWithItsContextAndIsResolved) {
   WatchParts parts;
   parts.backend = &backend;
   parts.now = real_now;
-  parts.enrich = [](const Subject& subject, std::stop_token) {
+  parts.enrich = [](const Subject& subject, bool, std::stop_token) {
     return Enrichment{.markdown = "about " + subject.title};
   };
   parts.started = [&](unsigned short number) { port.set_value(number); };
@@ -445,6 +445,38 @@ TEST(Watch, AnAlertBecomesAnIncidentWithItsContextAndIsResolved) {
   stop.request_stop();
 }
 
+TEST(Watch, TheContextOfWhatLastsIsToldOnceMore) {
+  support::TemporaryFolder folder;
+  support::MemoryBackend backend;
+  std::atomic<int> second = 1;
+  auto options = core_options(folder / "state");
+  options.now = [&] { return at(second); };
+  const auto core = open(options);
+  WatchParts parts;
+  parts.backend = &backend;
+  parts.now = options.now;
+  parts.enrich = [](const Subject&, bool again, std::stop_token) {
+    return Enrichment{.markdown = again ? "four scrapes later" : "no sample yet"};
+  };
+  WatchOptions how;
+  how.follow = false;
+  how.look_again_after = 2min;
+  std::stop_source stop;
+  std::jthread running([&] { EXPECT_TRUE(watch(*core, how, parts, stop.get_token())); });
+  ASSERT_TRUE(core->event(event(1, "breaker.opened", breaker("b1")), false));
+  const auto notes = [&] {
+    const auto incidents = backend.incidents();
+    return incidents.empty() ? std::vector<Note>() : incidents[0].notes;
+  };
+  ASSERT_TRUE(soon([&] { return notes().size() == 1; }));
+  EXPECT_EQ(notes()[0].body, "no sample yet");
+  second = 121;
+  ASSERT_TRUE(soon([&] { return notes().size() == 2; }));
+  EXPECT_EQ(notes()[1].body, "four scrapes later");
+  EXPECT_NE(notes()[0].key, notes()[1].key);
+  stop.request_stop();
+}
+
 TEST(Watch, ResolvingDoesNotWaitForAContextThatHangs) {
   support::TemporaryFolder folder;
   support::MemoryBackend backend;
@@ -452,7 +484,7 @@ TEST(Watch, ResolvingDoesNotWaitForAContextThatHangs) {
   WatchParts parts;
   parts.backend = &backend;
   parts.now = [] { return at(100); };
-  parts.enrich = [](const Subject&, std::stop_token stop) {
+  parts.enrich = [](const Subject&, bool, std::stop_token stop) {
     std::mutex mutex;
     std::unique_lock lock(mutex);
     std::condition_variable_any().wait(lock, stop, [] { return false; });
