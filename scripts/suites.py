@@ -122,7 +122,7 @@ def build(preset, *targets):
     if what not in _built:
         log = fresh(f"build-{preset}")
         started = time.monotonic()
-        wrong = call(["scripts/build", *what], log, 30 * 60)
+        wrong = call(["scripts/build", *what], log, 45 * 60)
         print(f"   {' '.join(what)} {'not built' if wrong else 'built'} in {time.monotonic() - started:.0f} s", flush=True)
         _built[what] = wrong and f"{preset} does not build ({wrong}):\n{tail(log)}"
     return _built[what]
