@@ -4,6 +4,7 @@
 
 #include "common/http_access.h"
 #include "common/http_url.h"
+#include "common/json_text.h"
 #include "tunnelctl/daemon/json_members.h"
 
 namespace tunnelctl::daemon {
@@ -16,7 +17,7 @@ constexpr std::chrono::milliseconds kLongestSilence{45'000};
 
 /// {"error":{"code","message","details"}} of tunneld, or whatever stands in its place.
 std::string message_of(const http::Response& response) {
-  const Json json = Json::parse(response.body, nullptr, false);
+  const Json json = parse_json<Json>(response.body);
   if (const auto* error = member(json, "error"); error != nullptr && error->is_object()) {
     std::string text = text_of(*error, "code");
     text += (text.empty() ? "" : ": ") + text_of(*error, "message");
@@ -32,7 +33,7 @@ std::string message_of(const http::Response& response) {
 }
 
 Result<Json> parsed(const http::Request& request, const http::Response& response) {
-  Json json = Json::parse(response.body, nullptr, false);
+  Json json = parse_json<Json>(response.body);
   if (json.is_object()) return json;
   return fail(Error::Kind::unavailable, http::shown(request) + ": the answer is not tunneld's: " +
                                             message_of(response) + "; is --admin-url its admin listener?");

@@ -1,5 +1,7 @@
 #include "tunnelctl/daemon/event_stream.h"
 
+#include "common/json_text.h"
+
 #include <algorithm>
 #include <charconv>
 
@@ -92,7 +94,7 @@ Result<void> follow(const Admin& admin, const Follow& how) {
     bool any = false;
     bool first = true;
     const EventStream::Take message = [&](const Message& one) {
-      const Json json = Json::parse(one.data, nullptr, false);
+      const Json json = parse_json<Json>(one.data);
       if (!json.is_object()) return true;  // nothing of ours
       Event event = event_of(json);
       if (event.id == 0) event.id = number(one.id).value_or(0);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/json_text.h"
 #include "tunnelctl/grafana/json_members.h"
 
 namespace tunnelctl::grafana {
@@ -24,7 +25,7 @@ times::Time time_of(const Json& value) {
 /// A member that is JSON, or text that holds some.
 Json json_of(const Json& value) {
   if (!value.is_string()) return value;
-  auto read = Json::parse(value.get<std::string>(), nullptr, false);
+  auto read = parse_json(value.get_ref<const std::string&>());
   return read.is_discarded() ? Json(nullptr) : read;
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/http_access.h"
 #include "common/http_url.h"
+#include "common/json_text.h"
 #include "tunnelctl/grafana/json_members.h"
 
 namespace tunnelctl::grafana {
@@ -128,7 +129,7 @@ struct Server::Impl {
                   .text = std::move(response->body)};
     if (const auto* location = response->header("Location")) answer.location = *location;
     if (!answer.text.empty()) {
-      answer.json = Json::parse(answer.text, nullptr, false);
+      answer.json = parse_json(answer.text);
       if (answer.json.is_discarded()) answer.json = nullptr;
     }
     return answer;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/json_text.h"
 #include "tunnelctl/incident/desk.h"
 #include "tunnelctl/incident/desk_text.h"
 #include "tunnelctl/incident/markdown.h"
@@ -56,7 +57,7 @@ Desk::Intents Desk::event(const daemon::Event& event, Time now) {
   const Time at = said && *said < now ? *said : now;
   Intents out = due(at, true);
   if (instance_.empty() || event.kind == "started") {
-    const auto whole = daemon::Json::parse(event.line, nullptr, false);
+    const auto whole = parse_json<daemon::Json>(event.line);
     const auto instance = plain(whole.is_object() ? text_of(whole, "instanceId") : "", 100);
     if (instance != instance_) daemon_changed();
     instance_ = instance;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <optional>
 
+#include "common/json_text.h"
 #include "tunnelctl/incident/enrichment_parts.h"
 #include "tunnelctl/patterns/miner.h"
 #include "tunnelctl/terminal/table.h"
@@ -208,8 +209,9 @@ Answer lines(const Question& question, const prometheus::Data& data, const Enric
 
 Json object_of(std::string_view line) {
   if (line.size() > kMaxJson || !line.starts_with('{')) return {};
-  auto json = Json::parse(line, nullptr, false);
-  return json.is_object() ? json : Json();
+  auto json = parse_json(line);
+  if (!json.is_object()) return {};
+  return json;
 }
 
 std::string text_of(const Json& object, const char* name) {

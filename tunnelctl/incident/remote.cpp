@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/http_access.h"
+#include "common/json_text.h"
 #include "common/sha256.h"
 #include "tunnelctl/grafana/json_members.h"
 #include "tunnelctl/incident/markdown.h"
@@ -91,7 +92,7 @@ Result<RemoteAnswer> Remote::call(const RemoteCall& call) const {
   RemoteAnswer answer;
   answer.response = std::move(*response);
   if (!answer.response.body.empty()) {
-    answer.json = Json::parse(answer.response.body, nullptr, false);
+    answer.json = parse_json(answer.response.body);
     if (answer.json.is_discarded()) answer.json = nullptr;
   }
   return answer;
@@ -156,7 +157,7 @@ Marked unmarked(std::string_view text, std::string_view name) {
   const auto to = text.find(" -->", from);
   if (to == std::string_view::npos) return marked;
   const auto inside = text.substr(from + begin.size(), to - from - begin.size());
-  auto facts = Json::parse(inside, nullptr, false);
+  auto facts = parse_json(inside);
   if (!facts.is_object()) return marked;
   marked.facts = std::move(facts);
   auto rest = to + 4;

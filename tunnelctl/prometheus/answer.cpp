@@ -5,6 +5,7 @@
 
 #include "common/http_access.h"
 #include "common/http_url.h"
+#include "common/json_text.h"
 
 namespace tunnelctl::prometheus {
 namespace {
@@ -25,7 +26,7 @@ bool is_page(const Raw& raw) {
 }  // namespace
 
 std::string message_of(const Raw& raw, std::string_view server) {
-  const Json own = raw.parsed != nullptr ? Json() : Json::parse(raw.body, nullptr, false);
+  const Json own = raw.parsed != nullptr ? Json() : parse_json(raw.body);
   const Json& json = raw.parsed != nullptr ? *raw.parsed : own;
   if (json.is_object()) {
     if (const auto error = text_of(json, "error"); !error.empty()) {
@@ -54,7 +55,7 @@ Result<Json> read_answer(std::string_view where, const Raw& raw, std::string_vie
   if (raw.status == 404) return failed(Error::Kind::not_found);
   if (raw.status == 400 || raw.status == 422) return failed(Error::Kind::bad_input);
   if (raw.status < 200 || raw.status >= 300) return failed(Error::Kind::unavailable);
-  Json json = raw.parsed != nullptr ? std::move(*raw.parsed) : Json::parse(raw.body, nullptr, false);
+  Json json = raw.parsed != nullptr ? std::move(*raw.parsed) : parse_json(raw.body);
   if (!json.is_object()) {
     const auto said = message_of(raw, server);
     return fail(Error::Kind::unavailable,
