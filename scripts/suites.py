@@ -253,7 +253,7 @@ PROGRAMS = ("tunneld", "tunnelctl")
 SHARED = ("common", "tunnel", "edge", "link")  # rooms of both
 
 
-def pytest(folders, preset=None, workers=4, only=None, seconds=15 * 60):
+def pytest(folders, preset=None, workers=4, only=None, seconds=30 * 60):
     def run(name):
         # The TSan build leaves one of the programs out; it and the others need their unit tests anyway.
         wrong = build(preset, *(PROGRAMS if preset == "release" else ())) if preset else None
