@@ -4,10 +4,7 @@ import csv
 import http.server
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 
@@ -368,21 +365,6 @@ def samples(series, points):
             + "]}}").encode()
 
 
-def alone(ctl, *arguments):
-    """(status, samples in its JSON, stderr, peak bytes). The kernel counts what the parent has in a child's peak: a
-    small one runs it, and the output goes to a file."""
-    runs = ("import os, subprocess, sys\n"
-            "child = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], 'w'), stdin=subprocess.DEVNULL)\n"
-            "_, status, usage = os.wait4(child.pid, 0)\n"
-            "print(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)\n")
-    out = ctl.directory / "out.json"
-    ended = subprocess.run([sys.executable, "-c", runs, out, ctl.program(), *arguments], capture_output=True, text=True,
-                           env={"PATH": os.environ["PATH"], "HOME": str(ctl.directory), **ctl.environment}, timeout=120)
-    code, peak = ended.stdout.split()
-    with open(out) as lines:
-        return int(code), sum('"time": "' in line for line in lines), ended.stderr, int(peak)
-
-
 @pytest.mark.skipif(is_sanitized(), reason="a sanitizer takes memory of its own")
 @pytest.mark.parametrize("series, points", [(60, 10_000), (1, 600_000)], ids=["many", "one"])
 def test_a_large_answer_takes_little_more_memory_than_it_must(grafana, answers, new_directory, series, points):
@@ -392,8 +374,9 @@ def test_a_large_answer_takes_little_more_memory_than_it_must(grafana, answers, 
     query = ("range", "x", "--from", "1700000000", "--to", "1700150000", "--step", "15s", "-o", "json")
     for ctl, source in ((Tunnelctl(new_directory("tunnelctl")), ("--prometheus-url", url)),
                         (of_role(grafana, new_directory("tunnelctl")), ("--datasource", "e2e-large"))):
-        code, count, _, peak = alone(ctl, "metrics", *query, *source)
-        assert (code, count) == (OK, series * points)
+        code, out, _, peak = ctl.weigh("metrics", *query, *source)
+        with open(out) as lines:
+            assert (code, sum('"time": "' in line for line in lines)) == (OK, series * points)
         assert peak < 10 * len(body), f"{peak / len(body):.1f} times as much, {source[0]}"
 
 
@@ -406,7 +389,7 @@ def test_a_huge_answer_through_grafana_is_refused_too(grafana, viewer, answers):
 
 def test_a_huge_answer_is_refused(answers, new_directory):
     huge = answers(200, "application/json", b'{"status":"success","data":[' + b" " * (65 * 1024 * 1024) + b"]}")
-    code, _, err, peak = alone(Tunnelctl(new_directory("tunnelctl")), "metrics", "labels", "--prometheus-url", huge)
+    code, _, err, peak = Tunnelctl(new_directory("tunnelctl")).weigh("metrics", "labels", "--prometheus-url", huge)
     assert code == BAD_INPUT and "/api/v1/labels: " in err and "67108864 bytes" in err
     assert peak < 300 * 1024 * 1024
 
